@@ -1,0 +1,82 @@
+"""The `mockllm` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mockllm.deployment import BatchedProfile, HostedProfile, bundled_profiles, load_deployment, load_profile
+from mockllm.errors import MockError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A mock LLM server whose latencies follow from a model of the server behind it.",
+)
+
+
+@app.command()
+def serve(
+    what: Annotated[str, typer.Argument(help="A bundled profile (see `mockllm profiles`) or a YAML file.")] = "hosted",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    seed: Annotated[Optional[int], typer.Option(help="Seed of all random draws; overrides the file's.")] = None,  # noqa: UP045
+    ledger: Annotated[Optional[Path], typer.Option(help="Append what was planned and written, as JSON lines.")] = None,  # noqa: UP045
+) -> None:
+    """Serve a profile or a deployment over HTTP, on this machine only unless --host says otherwise."""
+    from mockllm.server.run import serve as run  # the HTTP stack is slow to import and only needed here
+
+    deployment = load_deployment(what)
+    models = ", ".join(deployment.profiles)
+
+    def ready(url: str) -> None:
+        print(f"mockllm: {deployment.name} at {url} (models: {models})", flush=True)
+
+    run(deployment, host=host, port=port, seed=seed, ledger_path=ledger, ready=ready)
+
+
+@app.command()
+def profiles() -> None:
+    """List the bundled profiles with their headline numbers."""
+    table = Table(title="Bundled profiles", title_justify="left")
+    for column in ("profile", "model", "kind", "first token, idle", "then per token", "what it is"):
+        table.add_column(column, overflow="fold")
+    for name in bundled_profiles():
+        profile = load_profile(name)
+        ttft, tpot = _headline(profile)
+        table.add_row(name, profile.model, profile.kind, f"{ttft * 1e3:.0f} ms", f"{tpot * 1e3:.1f} ms", profile.summary)
+    Console().print(table)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="A profile or deployment file.")]) -> None:
+    """Check a file against all rules; exit code 0 when it keeps them."""
+    deployment = load_deployment(str(file))
+    print(f"{file}: ok, serves {', '.join(deployment.profiles)}")
+
+
+def _headline(profile: BatchedProfile | HostedProfile) -> tuple[float, float]:
+    """Median TTFT of a lone request with 500 prompt tokens, and its time per further token."""
+    overhead = profile.overhead.median_s
+    if isinstance(profile, BatchedProfile):
+        step = profile.step_time
+        return overhead + step.b0 + 500 * step.b1, step.b0 + step.b2 + 500 * step.b3
+    latency = profile.latency
+    prompt = 500 * latency.per_token_s + 500**2 * latency.per_token_squared_s
+    return overhead + latency.floor_s + latency.spread_median_s + prompt, latency.tpot_median_s
+
+
+def main() -> None:
+    """Run the command line; failures of the tool are one line on stderr and exit code 2."""
+    try:
+        app()
+    except MockError as error:
+        print(f"mockllm: {error}", file=sys.stderr)
+        sys.exit(2)

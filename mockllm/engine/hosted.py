@@ -1,0 +1,206 @@
+"""A hosted API seen from outside: no queue to look into, only the latencies that others have measured.
+
+    TTFT  = floor + LogNormal + b*x + c*x^2 + Bernoulli(p)*Exp(m)        x = prompt tokens not cached
+    TPOT  = LogNormal, one draw a request, independent of TTFT           (|r| < .3 in all measured providers)
+    chunk = K tokens, K = 1 + Geometric; gap = K * TPOT * Gamma(mean 1, cv), with probability s a stall: + Exp
+
+Heavy tails, spikes and a length term, because that is what hosted APIs show; a clamped Gaussian cannot
+reach their p99/p50. Sources of the numbers: in the profile. Load does not enter: a hosted API hides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from mockllm.events import EventQueue
+from mockllm.model import Chunk, Cut, Emission, Finished, Refused, Request, Tokens
+from mockllm.streams import Streams
+
+__all__ = ["ChunkSpan", "Faultiness", "HostedLatency", "HostedReplica"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostedLatency:
+    """The latency law of one hosted model; all times in seconds."""
+
+    floor_s: float
+    spread_median_s: float
+    spread_sigma: float
+    per_token_s: float
+    per_token_squared_s: float
+    spike_probability: float
+    spike_mean_s: float
+    tpot_median_s: float
+    tpot_sigma: float
+    tokens_per_chunk: float
+    gap_cv: float
+    stall_probability: float
+    stall_mean_tpots: float
+
+    def ttft(self, request: Request, streams: Streams) -> float:
+        """Seconds from the request to its first token."""
+        x, key = request.num_prompt_tokens, request.key
+        seconds = self.floor_s + self.per_token_s * x + self.per_token_squared_s * x * x
+        seconds += streams.lognormal("ttft spread", key, self.spread_median_s, self.spread_sigma)
+        if self.spike_probability and streams.uniform("ttft spike", key) < self.spike_probability:
+            seconds += streams.exponential("ttft spike size", key, self.spike_mean_s)
+        return seconds
+
+    def chunk_sizes(self, num_tokens: int, key: str, streams: Streams) -> list[int]:
+        """Tokens of each chunk: geometric sizes with the profile's mean, the last one cut to fit."""
+        if self.tokens_per_chunk <= 1:
+            return [1] * num_tokens
+        draws = streams.generator("chunk sizes", key).geometric(1 / self.tokens_per_chunk, size=num_tokens)
+        sizes: list[int] = []
+        left = num_tokens
+        for draw in draws.tolist():
+            sizes.append(min(draw, left))
+            left -= sizes[-1]
+            if not left:
+                break
+        return sizes
+
+    def gaps(self, sizes: list[int], key: str, streams: Streams) -> list[float]:
+        """Seconds before each chunk but the first."""
+        tpot = streams.lognormal("tpot", key, self.tpot_median_s, self.tpot_sigma)
+        num = len(sizes) - 1
+        if num <= 0 or tpot == 0:
+            return [0.0] * max(0, num)
+        if self.gap_cv == 0 and self.stall_probability == 0:
+            return [size * tpot for size in sizes[1:]]
+        generator = streams.generator("gaps", key)
+        shape = 1 / self.gap_cv**2 if self.gap_cv else None
+        factors = generator.gamma(shape, 1 / shape, num).tolist() if shape else [1.0] * num
+        stalls = generator.random(num).tolist()
+        lengths = generator.exponential(self.stall_mean_tpots * tpot, num).tolist()
+        return [
+            size * tpot * factor + (length if stall < self.stall_probability else 0.0)
+            for size, factor, stall, length in zip(sizes[1:], factors, stalls, lengths, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Faultiness:
+    """Shares of requests that fail: refused with HTTP 500, or broken off in the middle of the answer."""
+
+    server_error_rate: float = 0.0
+    cut_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpan:
+    """Chunks at instants that are known from the start."""
+
+    instants: list[float]
+    sizes: list[int]
+
+    def chunks(self) -> Iterator[Chunk]:
+        first = 0
+        for at, num in zip(self.instants, self.sizes, strict=True):
+            yield Chunk(at, first, num)
+            first += num
+
+
+class _Answer:
+    """An answer on its way: its chunks, and how many of them are out."""
+
+    __slots__ = ("cut", "reason", "request", "span", "told", "told_tokens")
+
+    def __init__(self, request: Request, span: ChunkSpan, reason: str, *, cut: bool) -> None:
+        self.request, self.span, self.reason, self.cut = request, span, reason, cut
+        self.told = self.told_tokens = 0
+
+
+class HostedReplica:
+    """Answers whose every instant is drawn when the request comes in."""
+
+    def __init__(
+        self, latency: HostedLatency, streams: Streams, faultiness: Faultiness = Faultiness(), *, every_token: bool
+    ) -> None:
+        self._latency = latency
+        self._streams = streams
+        self._faultiness = faultiness
+        self._every_token = every_token
+        self._events: EventQueue[_Answer | Refused] = EventQueue()
+        self._answers: dict[str, _Answer | Refused] = {}
+
+    def submit(self, request: Request, size: int, reason: str, *, ready_at: float) -> None:
+        """Draw the whole fate of the request now; its events follow at their instants."""
+        first_at = ready_at + self._latency.ttft(request, self._streams)
+        if self._happens("server error", request, self._faultiness.server_error_rate):
+            message = "The server had an error while processing your request. Sorry about that!"
+            self._schedule(first_at, Refused(request.request_id, first_at, 500, "server_error", message))
+            return
+        sizes = self._latency.chunk_sizes(size, request.key, self._streams)
+        gaps = self._latency.gaps(sizes, request.key, self._streams)
+        span = ChunkSpan(list(accumulate(gaps, initial=first_at)), sizes)
+        cut = self._happens("cut", request, self._faultiness.cut_rate)
+        if cut:
+            keep = 1 + int(self._streams.uniform("cut after", request.key) * (len(sizes) - 1))
+            span = ChunkSpan(span.instants[:keep], sizes[:keep])
+        answer = _Answer(request, span, reason, cut=cut)
+        stop_at_each = self._every_token and request.watched
+        self._schedule(span.instants[0] if stop_at_each else span.instants[-1], answer)
+
+    def cancel(self, request_id: str, now: float) -> bool:
+        """Forget a request at once."""
+        event = self._answers.pop(request_id, None)
+        return event is not None and self._events.discard(event)
+
+    def due(self) -> float:
+        return self._events.due()
+
+    def advance(self, now: float) -> list[Emission]:
+        out: list[Emission] = []
+        while self._events.due() <= now:
+            at, event = self._events.pop()
+            if isinstance(event, Refused):
+                del self._answers[event.request_id]
+                out.append(event)
+            elif self._every_token and event.request.watched:
+                self._tell_chunk(event, at, out)
+            else:
+                num = sum(event.span.sizes)
+                out.append(Tokens(event.request.request_id, at, 0, num, event.span))
+                self._end(event, num, at, out)
+        return out
+
+    @property
+    def num_running(self) -> int:
+        return len(self._answers)
+
+    @property
+    def num_waiting(self) -> int:
+        return 0
+
+    @property
+    def num_kv_tokens(self) -> int:
+        return 0
+
+    def _happens(self, what: str, request: Request, share: float) -> bool:
+        return share > 0 and self._streams.uniform(what, request.key) < share
+
+    def _schedule(self, at: float, event: _Answer | Refused) -> None:
+        request_id = event.request_id if isinstance(event, Refused) else event.request.request_id
+        self._answers[request_id] = event
+        self._events.push(at, event)
+
+    def _tell_chunk(self, answer: _Answer, at: float, out: list[Emission]) -> None:
+        num = answer.span.sizes[answer.told]
+        out.append(Tokens(answer.request.request_id, at, answer.told_tokens, num))
+        answer.told += 1
+        answer.told_tokens += num
+        if answer.told < len(answer.span.sizes):
+            self._events.push(answer.span.instants[answer.told], answer)
+        else:
+            self._end(answer, answer.told_tokens, at, out)
+
+    def _end(self, answer: _Answer, num_tokens: int, at: float, out: list[Emission]) -> None:
+        request_id = answer.request.request_id
+        del self._answers[request_id]
+        if answer.cut:
+            out.append(Cut(request_id, at, num_tokens))
+        else:
+            out.append(Finished(request_id, at, answer.reason, num_tokens))

@@ -1,0 +1,96 @@
+"""The real-time driver: the engine's verbs tied to a clock and a timer.
+
+The same rules as `mockllm.simulate`: what is due happens first, then the arrival. The driver holds no
+event loop; it is given a timer, so that a test can run it under a clock that stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from mockllm.clock import Clock
+from mockllm.engine.engine import Engine
+from mockllm.model import Emission, Request, Tokens
+
+__all__ = ["Deliver", "Driver", "LoopTimer", "Timer"]
+
+Deliver = Callable[[Emission], None]
+
+
+class Timer(Protocol):
+    """One alarm. Arming it again replaces it; `at` is on the driver's clock."""
+
+    def arm(self, at: float, ring: Callable[[], None]) -> None: ...
+    def disarm(self) -> None: ...
+
+
+class LoopTimer:
+    """An alarm on asyncio's loop. It may ring up to a millisecond early or late; the driver copes with both."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._handle: asyncio.TimerHandle | None = None
+
+    def arm(self, at: float, ring: Callable[[], None]) -> None:
+        self.disarm()
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_later(max(0.0, at - self._clock.now()), ring)
+
+    def disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class Driver:
+    """Runs one engine in real time and hands every emission to the request it belongs to."""
+
+    def __init__(self, engine: Engine, clock: Clock, timer: Timer) -> None:
+        self.engine = engine
+        self.clock = clock
+        self._timer = timer
+        self._armed = inf
+        self._listeners: dict[str, Deliver] = {}
+
+    def submit(self, request: Request, deliver: Deliver) -> float:
+        """Give a request to the engine now; `deliver` gets its emissions, and must not wait. Returns now."""
+        now = self.clock.now()
+        self._advance(now)
+        self.engine.submit(request, now)
+        self._listeners[request.request_id] = deliver
+        self._arm()
+        return now
+
+    def cancel(self, request_id: str) -> None:
+        """The client went away."""
+        if self._listeners.pop(request_id, None) is not None:
+            self.engine.cancel(request_id, self.clock.now())
+            self._arm()
+
+    def ring(self) -> None:
+        """The timer's alarm: let happen what is due."""
+        self._armed = inf
+        self._advance(self.clock.now())
+        self._arm()
+
+    def _advance(self, now: float) -> None:
+        for emission in self.engine.advance(now):
+            if isinstance(emission, Tokens):
+                deliver = self._listeners.get(emission.request_id)
+            else:
+                deliver = self._listeners.pop(emission.request_id, None)
+            if deliver is not None:
+                deliver(emission)
+
+    def _arm(self) -> None:
+        due = self.engine.due()
+        if due == self._armed:
+            return
+        self._armed = due
+        if due == inf:
+            self._timer.disarm()
+        else:
+            self._timer.arm(due, self.ring)

@@ -1,0 +1,101 @@
+"""The ledger: for every request, what was planned and what was really written, and when.
+
+It is the ground truth that a load generator is measured against, and the mock's own confession: the
+difference between `written_at` and `planned_at` is the mock's lateness, not the client's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import IO
+
+import msgspec
+
+from mockllm.clock import boot_id, clock_pair
+
+__all__ = ["Entry", "Ledger", "ledger_header"]
+
+# Upper bounds of the lateness histogram, seconds.
+LATENESS_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """One request. Instants are seconds on the mock's clock; the header ties it to the machine's clocks.
+
+    `planned_at[i]` and `written_at[i]` belong to content write number i, which carried `num_tokens[i]` tokens;
+    a write is "written" when the kernel has it. `outcome`: ok, refused, cut (by the mock) or cancelled (by
+    the client); None while the answer is on its way.
+    """
+
+    kind: str = "request"
+    request_id: str
+    client_request_id: str | None
+    protocol: str
+    model: str
+    stream: bool
+    received_at: float
+    submitted_at: float
+    planned_at: list[float] = msgspec.field(default_factory=list)
+    written_at: list[float] = msgspec.field(default_factory=list)
+    num_tokens: list[int] = msgspec.field(default_factory=list)
+    finished_at: float | None = None
+    num_prompt_tokens: int
+    num_output_tokens: int | None = None
+    finish_reason: str | None = None
+    queue_s: float | None = None
+    status: int | None = None
+    outcome: str | None = None
+
+
+def ledger_header() -> dict[str, object]:
+    """The first line of a ledger: ties its instants to the machine's monotonic and wall clocks."""
+    return {"kind": "header", "schema": 1, "boot_id": boot_id(), "clocks": clock_pair()}
+
+
+class Ledger:
+    """Entries of finished requests: the last `keep` of them in memory, all of them in the file if there is one.
+
+    `monotonic_origin` is the machine's monotonic time at which the mock's clock read 0.
+    """
+
+    def __init__(self, *, monotonic_origin: float, keep: int = 100_000, file: IO[bytes] | None = None) -> None:
+        self._entries: deque[Entry] = deque(maxlen=keep)
+        self._file = file
+        self._encode = msgspec.json.Encoder().encode
+        self.header = ledger_header() | {"monotonic_origin": monotonic_origin}
+        self.num_closed: Counter[str] = Counter()
+        self.lateness_buckets = [0] * (len(LATENESS_BUCKETS) + 1)
+        self.lateness_sum = 0.0
+        if file is not None:
+            file.write(self._encode(self.header) + b"\n")
+
+    def wrote(self, entry: Entry, planned_at: float, written_at: float, num_tokens: int) -> None:
+        """Note one content write."""
+        entry.planned_at.append(round(planned_at, 6))
+        entry.written_at.append(round(written_at, 6))
+        entry.num_tokens.append(num_tokens)
+        late = written_at - planned_at
+        self.lateness_sum += late
+        self.lateness_buckets[_bucket(late)] += 1
+
+    def close(self, entry: Entry) -> None:
+        """Keep a finished entry: one line, one write."""
+        assert entry.outcome is not None
+        self._entries.append(entry)
+        self.num_closed[entry.outcome] += 1
+        if self._file is not None:
+            self._file.write(self._encode(entry) + b"\n")
+
+    def lines(self) -> Iterator[bytes]:
+        """The header and the entries that are still in memory, as JSON lines."""
+        yield self._encode(self.header) + b"\n"
+        for entry in list(self._entries):
+            yield self._encode(entry) + b"\n"
+
+
+def _bucket(late: float) -> int:
+    for index, bound in enumerate(LATENESS_BUCKETS):
+        if late <= bound:
+            return index
+    return len(LATENESS_BUCKETS)

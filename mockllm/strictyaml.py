@@ -1,0 +1,74 @@
+"""YAML as a strict format: safe types, no duplicate keys, no aliases, and the line of every key.
+
+PyYAML's safe loader lets a second `p99:` silently replace the first and expands aliases without limit;
+a configuration that is only almost read is worse than one that is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mockllm.errors import DeploymentError
+
+__all__ = ["Document", "read_yaml"]
+
+_MAX_BYTES = 1_000_000
+
+
+class Document:
+    """A parsed file: its plain values, and the line on which each key path stands."""
+
+    def __init__(self, path: Path, value: Any, lines: dict[tuple[str | int, ...], int]) -> None:
+        self.path, self.value, self._lines = path, value, lines
+
+    def line_of(self, key_path: tuple[str | int, ...]) -> int | None:
+        """The line of the longest known beginning of this key path."""
+        for length in range(len(key_path), 0, -1):
+            if key_path[:length] in self._lines:
+                return self._lines[key_path[:length]]
+        return None
+
+
+def read_yaml(path: Path) -> Document:
+    """Read one YAML file. Raises DeploymentError with file and line for everything that is not plain and unique."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DeploymentError(path, f"cannot be read: {error.strerror}") from error
+    if len(raw) > _MAX_BYTES:
+        raise DeploymentError(path, f"is {len(raw)} bytes long; at most {_MAX_BYTES} are read")
+    try:
+        text = raw.decode()
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise DeploymentError(path, f"alias *{event.anchor} is not allowed", line=event.start_mark.line + 1)
+        node = yaml.compose(text, yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise DeploymentError(path, f"is not UTF-8: {error.reason} at byte {error.start}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise DeploymentError(path, f"is not YAML: {error.problem}", line=line) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise DeploymentError(path, f"is not YAML: {error}") from error
+    lines: dict[tuple[str | int, ...], int] = {}
+    _walk(path, node, (), lines)
+    return Document(path, yaml.safe_load(text), lines)
+
+
+def _walk(path: Path, node: yaml.Node | None, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if (*at, key) in lines:
+                first = lines[(*at, key)]
+                raise DeploymentError(path, f"stands twice (first on line {first}); keys must be unique", line=line, key=key)
+            lines[(*at, key)] = line
+            _walk(path, value_node, (*at, key), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*at, index)] = item.start_mark.line + 1
+            _walk(path, item, (*at, index), lines)
