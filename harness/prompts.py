@@ -1,0 +1,109 @@
+"""What is asked: English words, exactly as many tokens as the plan says, different for every request.
+
+Every word of the vocabulary with the blank before it is one token in cl100k, o200k and Llama 3, and so is
+each opening word without one (tests/harness/test_prompts.py asks the tokenizers). The words after the opening
+spell the request's number, so that no two prompts of a plan share a cached prefix by accident; prompts that
+are to share one name the same prefix blocks.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from harness.plan import Arrival
+from harness.streams import keyed_integer
+
+__all__ = ["PromptBook"]
+
+_OPENINGS = (
+    "Please Review Consider Compare Describe List Find Check Write Read Given After Before Using For The This Each How "
+    "What Why When Tell Show"
+).split()
+_WORDS = (
+    "please review consider compare explain describe summarize list find check write read plan report answer "
+    "customer order invoice account payment delivery contract meeting schedule budget market price team "
+    "office project client supplier product service quality support issue ticket email message policy rule "
+    "process system server database table column query index cache log error test release version update "
+    "change request response user group access security risk audit law court judge health patient doctor "
+    "hospital medicine study research paper result method sample data chart graph model number value rate "
+    "cost profit loss growth share bank loan credit insurance tax travel flight hotel city country river "
+    "mountain road bridge station train bus car engine machine factory tool material steel wood glass water "
+    "energy power light heat air weather rain snow wind season spring summer autumn winter garden farm food "
+    "bread rice fruit kitchen restaurant school teacher student class lesson book chapter page story history "
+    "culture music film art museum photo game sport player coach match league family mother father child "
+    "friend neighbor house room window door wall floor roof the a this that each every some many few more "
+    "most other another first second third last next early late new old good better best large small long "
+    "short high low strong weak open closed simple complex clear quick slow recent modern common special "
+    "local global public private and or but so because while although if when where who how why what which "
+    "before after during between among under over near across through about against into from with without "
+    "for of to in on at by is was are were has have had can could will would should may might must does did "
+    "not also often always never usually sometimes again already still almost enough only even just very "
+    "quite really together instead however therefore "
+).split()
+
+_BOOK_WORDS = 1 << 15
+_STEP = 7919  # a prime: walks the vocabulary without short cycles
+
+
+class PromptBook:
+    """Prompts by arrival, the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def text(self, arrival: Arrival) -> str:
+        """The prompt of an arrival: `num_prompt_tokens` tokens of text."""
+        if arrival.prefix_blocks:
+            return self._blocks(arrival)
+        return self._unique(arrival.index, arrival.num_prompt_tokens)
+
+    def _unique(self, number: int, num_tokens: int) -> str:
+        opening = _OPENINGS[keyed_integer(self._seed, "opening", str(number)) % len(_OPENINGS)]
+        label = [f" {_WORDS[digit]}" for digit in _digits(number + keyed_integer(self._seed, "label", "") % 1_000_000)]
+        head = [opening, *label][:num_tokens]
+        start = keyed_integer(self._seed, "prompt", str(number)) % _BOOK_WORDS
+        return "".join(head) + self._run(start, num_tokens - len(head))
+
+    def _blocks(self, arrival: Arrival) -> str:
+        """Equal block ids give equal text; the last block is cut to the prompt's length."""
+        pieces, left = [], arrival.num_prompt_tokens
+        for block in arrival.prefix_blocks:
+            size = min(left, arrival.block_tokens)
+            pieces.append(self._run(keyed_integer(self._seed, "block", str(block)) % _BOOK_WORDS, size))
+            left -= size
+        if left:
+            pieces.append(self._run(keyed_integer(self._seed, "prompt", str(arrival.index)) % _BOOK_WORDS, left))
+        # The first token stands without a blank; which one it is depends on the first block alone.
+        _, blank, rest = "".join(pieces)[1:].partition(" ")
+        return _OPENINGS[arrival.prefix_blocks[0] % len(_OPENINGS)] + blank + rest
+
+    def _run(self, start: int, num_words: int) -> str:
+        """`num_words` words of the book from word `start`, each with its blank."""
+        text, offsets = self._book
+        pieces = []
+        while num_words > 0:
+            num = min(num_words, _BOOK_WORDS - start)
+            pieces.append(text[offsets[start] : offsets[start + num]])
+            num_words, start = num_words - num, 0
+        return "".join(pieces)
+
+    @cached_property
+    def _book(self) -> tuple[str, list[int]]:
+        """A long text and the offset of each of its words, made once."""
+        step = keyed_integer(self._seed, "book", "") | 1
+        words, offsets, size, state = [], [0], 0, step
+        for _ in range(_BOOK_WORDS):
+            state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)  # Knuth's MMIX generator
+            words.append(" " + _WORDS[(state >> 33) % len(_WORDS)])
+            size += len(words[-1])
+            offsets.append(size)
+        return "".join(words), offsets
+
+
+def _digits(number: int) -> list[int]:
+    """The number in base len(_WORDS), lowest digit first, three digits."""
+    digits = []
+    for _ in range(3):
+        number, digit = divmod(number, len(_WORDS))
+        digits.append((digit * _STEP) % len(_WORDS))
+    return digits

@@ -1,0 +1,232 @@
+"""The record: one line for every request, plan and fact side by side. Everything else is a fold over these.
+
+Instants (`_at`) are seconds from the run's origin, durations (`_s`) seconds; a missing value is null, never 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from harness.errors import RunError
+
+__all__ = [
+    "SCHEMA",
+    "Footer",
+    "Header",
+    "Outcome",
+    "RecordFile",
+    "RecordWriter",
+    "RequestRecord",
+    "read_record_file",
+]
+
+SCHEMA = 1
+
+Outcome = Literal["ok", "throttled", "failed", "cut", "incomplete", "refused"]
+
+
+class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
+    """One request.
+
+    `intended_at` is when the plan wanted it sent, `sent_at` when its first byte left. `first_token_at` is the arrival
+    of the first chunk with content; `token_gaps_s` are the gaps between content chunks, `chunk_tokens` the tokens in
+    each chunk (null: one each). `token_source` says who counted the output tokens: `server` (its usage) or `local`.
+    `outcome`: throttled is 429, 529 or 503 with Retry-After; failed any other error; cut a stream the server broke;
+    incomplete one that was open when the run ended; refused one that our own cap on requests in flight kept back.
+    """
+
+    kind: Literal["request"] = "request"
+    # the plan
+    request_id: str
+    scenario: str | None = None
+    user_class: str | None = None
+    class_name: str | None = None
+    tenant: str | None = None
+    feature: str | None = None
+    phase: str | None = None
+    protocol: str | None = None
+    model: str | None = None
+    stream: bool = True
+    planned_prompt_tokens: int | None = None
+    planned_output_tokens: int | None = None
+    intended_at: float
+    # the facts
+    sent_at: float | None = None
+    connected_at: float | None = None
+    first_byte_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    done_at: float | None = None
+    token_gaps_s: list[float] | None = None
+    chunk_tokens: list[int] | None = None
+    num_chunks: int | None = None
+    num_merged_chunks: int | None = None
+    # tokens
+    num_prompt_tokens: int | None = None
+    num_cached_tokens: int | None = None
+    num_cache_write_tokens: int | None = None
+    num_output_tokens: int | None = None
+    num_reasoning_tokens: int | None = None
+    token_source: Literal["server", "local"] | None = None
+    # what became of it
+    status: int | None = None
+    outcome: Outcome = "incomplete"
+    error_kind: str | None = None
+    error_text: str | None = None
+    finish_reason: str | None = None
+    num_attempts: int = 0
+    throttled_s: float | None = None
+    # what the server said of itself
+    model_served: str | None = None
+    server_request_id: str | None = None
+    cache_outcome: str | None = None
+    queue_s: float | None = None
+    replica: str | None = None
+    # judgement
+    doubt: str | None = None
+    cost_usd: float | None = None
+
+
+class Header(msgspec.Struct, kw_only=True):
+    """First line of a record file: who writes it, and how its instants relate to the machine's clocks."""
+
+    kind: Literal["header"] = "header"
+    schema_version: int = SCHEMA
+    run_id: str
+    scenario: str
+    host: str
+    pid: int
+    boot_id: str | None
+    clocks: dict[str, float]
+    origin_monotonic: float
+    worker_index: int
+    num_workers: int
+
+
+class Footer(msgspec.Struct, kw_only=True):
+    """Last line of a record file: the writer ended in order and says how much it wrote."""
+
+    kind: Literal["footer"] = "footer"
+    num_opened: int
+    num_closed: int
+    sha256: str
+    closed_at: float
+
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class RecordWriter:
+    """Writes one file, one `write` a line, unbuffered: what a finished request left survives SIGKILL of the process."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.num_opened = 0
+        self.num_closed = 0
+        self._digest = hashlib.sha256()
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunError(f"cannot write records to {path}: {error.strerror}") from error
+        self._write(header)
+
+    def opened(self) -> None:
+        """A request was sent; its record will follow."""
+        self.num_opened += 1
+
+    def write(self, record: RequestRecord) -> None:
+        """A request is over. Raises RunError when the line cannot be written whole."""
+        self._write(record)
+        self.num_closed += 1
+
+    def close(self, at: float) -> None:
+        """Write the footer and close the file."""
+        footer = Footer(
+            num_opened=self.num_opened, num_closed=self.num_closed, sha256=self._digest.hexdigest(), closed_at=at
+        )
+        self._write(footer)
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+    def _write(self, value: Header | RequestRecord | Footer) -> None:
+        line = _ENCODE(value) + b"\n"
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            raise RunError(f"cannot write records to {self.path}: {error.strerror}") from error
+        if written != len(line):
+            raise RunError(f"only {written} of {len(line)} bytes of a record went to {self.path}; is the disk full?")
+        self._digest.update(line)
+
+
+@dataclass
+class RecordFile:
+    """What one record file holds. `problems` says in words what is wrong with it; a whole file has none."""
+
+    path: Path
+    header: Header | None = None
+    footer: Footer | None = None
+    num_records: int = 0
+    num_torn: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+_DECODERS = {kind.__name__: msgspec.json.Decoder(kind) for kind in (Header, RequestRecord, Footer)}
+
+
+def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
+    """Yield the records of one file and note in `into` what is found.
+
+    Tolerates exactly one torn line, the last: a process that was killed left it. Raises RunError for any other
+    line that cannot be read, because then a number computed from this file would be wrong.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                into.num_torn += 1
+                break
+            if line.startswith(b'{"kind":"request"'):
+                yield _decode("RequestRecord", line, path, number)
+                into.num_records += 1
+            elif line.startswith(b'{"kind":"header"'):
+                into.header = _decode("Header", line, path, number)
+                if into.header.schema_version != SCHEMA:
+                    raise RunError(f"{path}: schema {into.header.schema_version}; this version reads schema {SCHEMA}")
+            elif line.startswith(b'{"kind":"footer"'):
+                into.footer = _decode("Footer", line, path, number)
+                _check_footer(into, digest.hexdigest())
+            else:
+                raise RunError(f"{path}:{number}: a line of no known kind: {line[:60]!r}")
+            digest.update(line)
+    if into.header is None:
+        into.problems.append(f"{path.name} has no header")
+    if into.footer is None:
+        torn = " and its last line is torn" if into.num_torn else ""
+        into.problems.append(f"{path.name} has no footer{torn}: its writer was killed")
+
+
+def _decode(kind: str, line: bytes, path: Path, number: int):  # type: ignore[no-untyped-def]
+    try:
+        return _DECODERS[kind].decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}:{number}: {error}") from error
+
+
+def _check_footer(into: RecordFile, digest: str) -> None:
+    footer = into.footer
+    assert footer is not None
+    if footer.num_closed != into.num_records:
+        into.problems.append(f"{into.path.name} holds {into.num_records} records, its footer says {footer.num_closed}")
+    elif footer.sha256 != digest:
+        into.problems.append(f"{into.path.name} was changed after it was written: its checksum differs")
+    if footer.num_opened != footer.num_closed:
+        missing = footer.num_opened - footer.num_closed
+        into.problems.append(f"{into.path.name}: {missing} requests were sent and left no record")

@@ -1,0 +1,74 @@
+"""Server-sent events, decoded incrementally: bytes in, events out, no I/O (WHATWG HTML, section 9.2).
+
+Written apart from the mock's encoder on purpose, so that one mistake cannot hide another.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["SseDecoder", "SseEvent"]
+
+
+class SseEvent(NamedTuple):
+    """One event: its type (`message` when unnamed) and its data lines joined by newlines."""
+
+    type: str
+    data: bytes
+
+
+class SseDecoder:
+    """Feed it the body in any pieces; LF, CRLF and CR end lines, also when cut between CR and LF."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._type = b""
+        self._begun = False
+        self._after_cr = False
+
+    def feed(self, piece: bytes) -> list[SseEvent]:
+        """The events that this piece completes."""
+        events: list[SseEvent] = []
+        for line in self._lines(piece):
+            if line:
+                self._field(line)
+            elif self._data:
+                name = self._type.decode("utf-8", "replace") or "message"
+                events.append(SseEvent(name, b"\n".join(self._data)))
+                self._data, self._type = [], b""
+            else:
+                self._type = b""
+        return events
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event has begun that no blank line has ended: the stream was cut inside it."""
+        return bool(self._rest or self._data)
+
+    def _lines(self, piece: bytes) -> list[bytes]:
+        if self._after_cr and piece.startswith(b"\n"):
+            piece = piece[1:]
+        if piece:
+            self._after_cr = piece.endswith(b"\r")
+        text = self._rest + piece
+        if not self._begun and text:
+            if text in (b"\xef", b"\xef\xbb"):  # perhaps the start of a byte order mark
+                self._rest = text
+                return []
+            text = text.removeprefix(b"\xef\xbb\xbf")
+            self._begun = True
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, self._rest = text.split(b"\n")
+        return lines
+
+    def _field(self, line: bytes) -> None:
+        name, colon, value = line.partition(b":")
+        if not name and colon:
+            return  # a comment
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._type = value

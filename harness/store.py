@@ -1,0 +1,172 @@
+"""The run directory: one place for everything a run leaves behind.
+
+    manifest.json      what was asked, of whom, with which versions, on which machine
+    records-*.jsonl    one line a request, one file a writing process
+    samples-*.jsonl    what the instrument noticed about itself, once a second
+    ledger.jsonl       the mock's own account, when the mock was the server
+    summary.json       the fold of all that       report.html   the page
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import RunError, UsageError
+from harness.records import RecordFile, RequestRecord, read_record_file
+
+__all__ = ["Manifest", "RunDirectory", "Sample", "create_run", "machine", "open_run", "versions"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_PACKAGES = ("llm-load-harness", "locust", "gevent", "numpy", "msgspec")
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """What was asked. Written when the run starts; `ended_*` when it ends in order."""
+
+    schema_version: int = 1
+    run_id: str
+    scenario: str
+    target: str
+    model: str | None
+    seed: int
+    command: list[str]
+    options: dict[str, Any]
+    plan: dict[str, Any]
+    num_planned: int
+    duration_s: float
+    max_in_flight: int
+    num_workers: int
+    started_wall: float
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    ended_at: float | None = None
+    ended_how: str | None = None
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """One second of the instrument: CPU of the process (1.0 is one core), the event loop's lag, requests in flight."""
+
+    kind: str = "instrument"
+    at: float
+    cpu: float
+    loop_lag_s: float
+    num_in_flight: int
+
+
+class RunDirectory:
+    """Paths and readers of one run directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        self.write_atomically("manifest.json", msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+    def manifest(self) -> Manifest:
+        """Raises RunError when this is no run directory."""
+        try:
+            return msgspec.json.decode((self.path / "manifest.json").read_bytes(), type=Manifest)
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not a run directory: it has no manifest.json") from None
+        except msgspec.DecodeError as error:
+            raise RunError(f"{self.path / 'manifest.json'}: {error}") from error
+
+    def records(self, files: list[RecordFile]) -> Iterator[RequestRecord]:
+        """All records of the run; what was found in each file is appended to `files`."""
+        for path in sorted(self.path.glob("records-*.jsonl")):
+            found = RecordFile(path)
+            files.append(found)
+            yield from read_record_file(path, found)
+
+    def samples(self) -> list[Sample]:
+        """The instrument's samples in order of time; a torn last line of a killed writer is left out."""
+        samples: list[Sample] = []
+        decoder = msgspec.json.Decoder(Sample)
+        for path in sorted(self.path.glob("samples-*.jsonl")):
+            lines = path.read_bytes().splitlines(keepends=True)
+            samples += [decoder.decode(line) for line in lines if line.endswith(b"\n")]
+        return sorted(samples, key=lambda sample: sample.at)
+
+    def write_atomically(self, name: str, content: bytes) -> Path:
+        """Write a file so that a reader finds the old one or the new one, never half of it."""
+        target, draft = self.path / name, self.path / f".{name}.part"
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {error.strerror}") from error
+        return target
+
+
+def create_run(path: Path) -> RunDirectory:
+    """Make a new, empty run directory. Raises UsageError when there is one already or its name is unsafe."""
+    if not _NAME.fullmatch(path.name):
+        raise UsageError(f"run name {path.name!r} must be 1 to 80 of A-Z a-z 0-9 . _ - and start with a letter or digit")
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if not path.is_dir() or any(path.iterdir()):
+            raise UsageError(f"{path} exists and is not empty; a run needs a directory of its own") from None
+    except OSError as error:
+        raise UsageError(f"cannot create {path}: {error.strerror}") from error
+    return RunDirectory(path)
+
+
+def open_run(path: Path) -> RunDirectory:
+    """A run directory that exists. Raises RunError when it does not."""
+    if not path.is_dir():
+        raise RunError(f"{path} is not a directory")
+    return RunDirectory(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what measures; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine in words: enough to tell whether two runs may be compared."""
+    return {
+        "host": platform.node(),
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "cpu": _cpu_model(),
+        "num_cpus": os.cpu_count(),
+        "memory_bytes": _memory(),
+    }
+
+
+def _cpu_model() -> str | None:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), None)
+    except OSError:
+        return None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None

@@ -1,0 +1,71 @@
+"""Options of every scenario, and what Locust's own `-u`, `-r` and `-t` mean in an open loop.
+
+    -t, --run-time     how long the plan runs; a plan that is longer is cut there (a trace ends when it ends)
+    -r, --spawn-rate   in an open loop every arrival is a new user: the arrival rate, requests per second
+    -u, --users        the most requests in flight; an arrival beyond it is not sent and is counted as refused
+
+A scenario that cannot honour one of them refuses it; none is ever ignored in silence.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError, Namespace
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+from harness.units import parse_duration
+
+__all__ = ["DEFAULT_MAX_IN_FLIGHT", "PlanOptions", "add_options", "duration"]
+
+DEFAULT_MAX_IN_FLIGHT = 1000
+
+_DESCRIPTION = (
+    "Open loop: requests are sent when the plan says, whether or not earlier ones were answered. "
+    "-r is the arrival rate in requests per second, -u the most requests in flight (default "
+    f"{DEFAULT_MAX_IN_FLIGHT}; arrivals beyond are counted as refused), -t how long the plan runs. "
+    "The key of the API under test is read from the environment variable HARNESS_API_KEY."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the command line says about the load. None where it says nothing."""
+
+    rate: float | None
+    duration_s: float | None
+    max_in_flight: int
+    seed: int
+    own: Namespace  # the scenario's own options
+
+    def refuse_rate(self, because: str) -> None:
+        """For a scenario whose rate is not free. Raises UsageError when -r was given."""
+        if self.rate is not None:
+            raise UsageError(f"-r {self.rate:g} has no meaning here: {because}")
+
+
+def duration(text: str) -> float:
+    """A duration as an argparse type, so that a bad one is reported with the option's name."""
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def add_options(parser: Any) -> None:
+    """Add the common options to Locust's parser."""
+    group = parser.add_argument_group("LLM load (open loop)", _DESCRIPTION)
+    group.add_argument("--out", default="", metavar="DIR", help="Run directory to create. Default: runs/SCENARIO-TIME")
+    group.add_argument("--seed", type=int, default=0, help="Seed of the plan: arrivals, lengths and prompts.")
+    group.add_argument("--model", default="", help="Model to ask for. Default: the first that /v1/models names.")
+    group.add_argument("--whole", action="store_true", help="Ask for whole answers instead of streams.")
+    group.add_argument(
+        "--any-length",
+        action="store_true",
+        help="Let the model stop by itself; the planned output length is only an upper bound. Needed for servers "
+        "that do not know ignore_eos (vLLM, SGLang and mockllm know it; OpenAI does not).",
+    )
+    group.add_argument(
+        "--drain", type=duration, default=60.0, metavar="TIME", help="How long to wait for open answers at the end."
+    )
+    group.add_argument("--progress", action="store_true", help="Print a line of progress to stderr every second.")

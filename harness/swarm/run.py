@@ -1,0 +1,150 @@
+"""One run in one load process: clock, plan, connections, record file, and the requests in flight."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from splintr import Tokenizer
+
+from harness.clock import boot_id, clock_pair
+from harness.dialects import Dialect
+from harness.plan import Arrival, LoadPlan, Shard
+from harness.prompts import PromptBook
+from harness.records import Header, RecordWriter, RequestRecord
+from harness.swarm.asking import complete_record, open_record
+from harness.swarm.pulse import Pulse
+from harness.swarm.transport import Exchange, Transport, parse_target
+
+__all__ = ["Live", "LoadRun", "RunSettings"]
+
+_RECENT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a load process must know to do its share. The master sends it to its workers."""
+
+    run_id: str
+    path: str
+    scenario: str
+    target: str
+    model: str
+    stream: bool
+    exact_length: bool
+    seed: int
+    max_in_flight: int
+    drain_s: float
+    origin_wall: float
+    shard_index: int
+    num_shards: int
+
+
+@dataclass(slots=True)
+class Live:
+    """Running counts for progress and Locust's own tables; no published figure comes from them."""
+
+    num_sent: int
+    outcomes: Counter[str]
+    num_output_tokens: int
+    recent_ttft_s: deque[float]
+
+
+class LoadRun:
+    """Everything a load process holds during a run."""
+
+    def __init__(self, settings: RunSettings, plan: LoadPlan, scenario_class: str) -> None:
+        self.settings = settings
+        self.plan = plan
+        self.shard = Shard(settings.shard_index, settings.num_shards)
+        self.live = Live(0, Counter(), 0, deque(maxlen=_RECENT))
+        self.num_in_flight = 0
+        self.plan_sent = False  # every arrival of the share was sent or refused
+        self.finished = False  # and every answer has ended
+        self.collector_error: str | None = None
+        self._scenario_class = scenario_class
+        # A share of the cap, rounded up: no worker may be left without.
+        self._cap = -(-settings.max_in_flight // settings.num_shards)
+        clocks = clock_pair()
+        self._origin = clocks["monotonic"] + (settings.origin_wall - clocks["wall"])
+        self._prompts = PromptBook(settings.seed)
+        tokenizer = Tokenizer.from_pretrained("o200k_base")  # loaded now: later it would stop the event loop
+        self._count: Callable[[str], int] = lambda text: len(tokenizer.encode(text))
+        self.transport = Transport(parse_target(settings.target), self.now)
+        tag = f"{os.getpid()}-{uuid4().hex[:8]}"
+        header = Header(
+            run_id=settings.run_id,
+            scenario=settings.scenario,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            boot_id=boot_id(),
+            clocks=clocks,
+            origin_monotonic=self._origin,
+            worker_index=settings.shard_index,
+            num_workers=settings.num_shards,
+        )
+        self._writer = RecordWriter(Path(settings.path) / f"records-{tag}.jsonl", header)
+        self._pulse = Pulse(Path(settings.path) / f"samples-{tag}.jsonl", self.now, lambda: self.num_in_flight)
+
+    def now(self) -> float:
+        """Seconds from the run's origin."""
+        return time.monotonic() - self._origin
+
+    @property
+    def at_cap(self) -> bool:
+        return self.num_in_flight >= self._cap
+
+    def prompt(self, arrival: Arrival) -> str:
+        return self._prompts.text(arrival)
+
+    def open(self, arrival: Arrival, dialect: Dialect) -> RequestRecord:
+        """Begin the record of a request that is about to be sent."""
+        settings = self.settings
+        self._writer.opened()
+        return open_record(
+            f"{settings.run_id}-{arrival.index}",
+            arrival,
+            arrival.at_s,
+            scenario=settings.scenario,
+            user_class=self._scenario_class,
+            dialect=dialect,
+            model=settings.model,
+            stream=settings.stream,
+        )
+
+    def close(self, record: RequestRecord, exchange: Exchange, dialect: Dialect) -> None:
+        """Complete a record and write it."""
+        complete_record(record, exchange, dialect, self._count)
+        self._write(record)
+
+    def refuse(self, arrival: Arrival, dialect: Dialect) -> None:
+        """Record an arrival that the cap on requests in flight keeps back."""
+        record = self.open(arrival, dialect)
+        record.outcome, record.error_kind = "refused", "cap_in_flight"
+        record.error_text = f"{self._cap} requests were in flight"
+        self._write(record)
+
+    def shut(self) -> None:
+        """End the run: footer, files, connections."""
+        self._pulse.stop()
+        self._writer.close(round(self.now(), 6))
+        self.transport.close()
+
+    def _write(self, record: RequestRecord) -> None:
+        try:
+            self._writer.write(record)
+        except Exception as error:
+            self.collector_error = self.collector_error or str(error)
+            raise
+        live = self.live
+        live.outcomes[record.outcome] += 1
+        live.num_sent += record.sent_at is not None
+        live.num_output_tokens += record.num_output_tokens or 0
+        if record.first_token_at is not None:
+            live.recent_ttft_s.append(record.first_token_at - record.intended_at)

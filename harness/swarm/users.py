@@ -1,0 +1,125 @@
+"""What scenario authors subclass. One instance drives one worker's share of the plan; each arrival is a greenlet."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Group
+from locust import User, task
+
+from harness.dialects import Dialect
+from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
+from harness.plan import Arrival, LoadPlan
+from harness.records import RequestRecord
+from harness.swarm.options import PlanOptions
+from harness.swarm.run import LoadRun
+from harness.swarm.transport import Exchange
+
+__all__ = ["LLMUser"]
+
+
+class LLMUser(User):  # type: ignore[misc]
+    """A scenario: `plan` says what is sent when, `serve` what is done for each arrival.
+
+    The loop is open: arrivals come at their intended times whether or not earlier ones were answered, so that a
+    slow server cannot slow down the questions (no coordinated omission).
+    """
+
+    abstract = True
+    dialect: ClassVar[Dialect] = OPENAI_CHAT
+    load_run: ClassVar[LoadRun | None] = None  # set by the plugin for the time of a run
+
+    @classmethod
+    def plan(cls, options: PlanOptions) -> LoadPlan:
+        """The load. Called before the run with what the command line says. Raises UsageError for what cannot be."""
+        raise NotImplementedError(f"{cls.__name__} must say what it sends: override plan()")
+
+    def serve(self, arrival: Arrival) -> None:
+        """What is done for one arrival; by default one question. Override for flows of several requests."""
+        self.ask(arrival)
+
+    def ask(self, arrival: Arrival) -> RequestRecord:
+        """Send one request and read its answer; returns its record, which is on disk by then.
+
+        The record is written also when this greenlet is killed in the middle.
+        """
+        run = self.the_run
+        record, exchange = run.open(arrival, self.dialect), Exchange()
+        try:
+            body = self.body(arrival)
+            run.transport.request("POST", self.dialect.path, self._headers(record.request_id), body, exchange)
+        finally:
+            run.close(record, exchange, self.dialect)
+            self._tell_locust(record, exchange)
+        return record
+
+    def body(self, arrival: Arrival) -> bytes:
+        """The request body of an arrival. Override to ask differently."""
+        settings = self.the_run.settings
+        return chat_body(
+            settings.model,
+            self.the_run.prompt(arrival),
+            stream=settings.stream,
+            max_tokens=arrival.num_output_tokens,
+            exact_length=settings.exact_length,
+        )
+
+    @property
+    def the_run(self) -> LoadRun:
+        assert self.load_run is not None, "users run only inside a run"
+        return self.load_run
+
+    # -- the open loop -------------------------------------------------------------------------------
+
+    @task
+    def follow_plan(self) -> None:
+        """Send every arrival of this worker's share at its time, then wait for the answers."""
+        run, flying = self.the_run, Group()
+        try:
+            for arrival in run.shard.take(run.plan.arrivals()):
+                delay = arrival.at_s - run.now()
+                if delay > 0:
+                    gevent.sleep(delay)
+                if run.at_cap:
+                    run.refuse(arrival, self.dialect)
+                else:
+                    run.num_in_flight += 1
+                    flying.spawn(self._fly, arrival)
+            run.plan_sent = True
+            gevent.sleep(max(0.0, run.plan.duration_s - run.now()))
+            flying.join(timeout=run.settings.drain_s)
+        finally:
+            # Also when Locust stops us: every open request still gets its record.
+            flying.kill(block=True)
+        run.finished = True
+        Event().wait()  # until Locust stops the user
+
+    def _fly(self, arrival: Arrival) -> None:
+        try:
+            self.serve(arrival)
+        finally:
+            self.the_run.num_in_flight -= 1
+
+    def _headers(self, request_id: str) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "X-Client-Request-Id": request_id}
+        if key := os.environ.get("HARNESS_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        return headers
+
+    def _tell_locust(self, record: RequestRecord, exchange: Exchange) -> None:
+        """One event a request, at its end, for Locust's own tables. An answer that was open at the end is no failure."""
+        if record.outcome == "incomplete" or record.done_at is None:
+            return
+        error: Any = None if record.outcome == "ok" else f"{record.outcome}: {record.error_kind}"
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=self.dialect.path,
+            response_time=(record.done_at - record.intended_at) * 1e3,
+            response_length=sum(len(piece) for _, piece in exchange.reads),
+            response=None,
+            context={},
+            exception=error,
+        )

@@ -1,0 +1,100 @@
+"""The instrument against the ledger: the mock wrote down what it sent and when, so our error is a number.
+
+Same machine and same boot: both sides read one monotonic clock, and instants compare exactly. Otherwise the
+comparison is not made; a difference of wall clocks would be reported as an error of measurement.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from harness.errors import RunError
+from harness.quantiles import Distribution, distribution
+from harness.records import Header
+from harness.table import Table
+
+__all__ = ["Truth", "against_ledger"]
+
+
+class Truth(msgspec.Struct, kw_only=True):
+    """How far the records are from the ledger; seconds.
+
+    `ttft_error`: arrival of the first content here minus its write there. `lateness`: the mock's own error, real minus
+    planned write, over all content writes. `num_*_only`: requests that only one side knows.
+    """
+
+    num_matched: int
+    num_records_only: int
+    num_ledger_only: int
+    num_token_mismatches: int
+    ttft_error: Distribution
+    last_token_error: Distribution
+    lateness: Distribution
+
+
+class _LedgerEntry(msgspec.Struct):
+    client_request_id: str | None
+    stream: bool
+    planned_at: list[float]
+    written_at: list[float]
+    num_output_tokens: int | None
+    outcome: str | None
+
+
+_ENTRY = msgspec.json.Decoder(_LedgerEntry)
+
+
+def against_ledger(path: Path, table: Table, header: Header) -> Truth | None:
+    """Compare the records with a ledger file; None when their clocks cannot be compared.
+
+    `header` is that of the records' writer: it ties their instants to the machine's monotonic clock.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    if not lines:
+        return None
+    ledger_header = msgspec.json.decode(lines[0])
+    if header.boot_id is None or ledger_header.get("boot_id") != header.boot_id:
+        return None
+    shift = ledger_header["monotonic_origin"] - header.origin_monotonic
+    entries = _read_entries(path, lines[1:])
+    rows = {request_id: row for row, request_id in enumerate(table.request_ids)}
+    matched = [(rows[key], entry) for key, entry in entries.items() if key in rows]
+    streams = [(row, entry) for row, entry in matched if entry.stream and entry.written_at]
+    first = np.array([table["first_token_at"][row] - (entry.written_at[0] + shift) for row, entry in streams])
+    last = np.array([table["last_token_at"][row] - (entry.written_at[-1] + shift) for row, entry in streams])
+    late = [w - p for entry in entries.values() for w, p in zip(entry.written_at, entry.planned_at, strict=True)]
+    sent = {table.request_ids[row] for row in np.flatnonzero(~np.isnan(table["sent_at"]))}
+    return Truth(
+        num_matched=len(matched),
+        num_records_only=len(sent - entries.keys()),
+        num_ledger_only=len(entries.keys() - rows.keys()),
+        num_token_mismatches=sum(_mismatch(table, row, entry) for row, entry in matched),
+        ttft_error=distribution(first),
+        last_token_error=distribution(last),
+        lateness=distribution(np.array(late)),
+    )
+
+
+def _read_entries(path: Path, lines: list[bytes]) -> dict[str, _LedgerEntry]:
+    """Entries by the client's request id; those of other clients have none and are left out."""
+    entries: dict[str, _LedgerEntry] = {}
+    for number, line in enumerate(lines, start=2):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            entry = _ENTRY.decode(line)
+        except msgspec.DecodeError as error:
+            raise RunError(f"{path}:{number}: {error}") from error
+        if entry.client_request_id is not None:
+            entries[entry.client_request_id] = entry
+    return entries
+
+
+def _mismatch(table: Table, row: int, entry: _LedgerEntry) -> bool:
+    """Whether a complete answer has another number of output tokens here than there."""
+    counted: Any = table["num_output_tokens"][row]
+    return entry.outcome == "ok" and bool(counted != entry.num_output_tokens)

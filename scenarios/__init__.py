@@ -1,0 +1,1 @@
+"""Locustfiles: one question each, no measuring code."""
