@@ -152,7 +152,10 @@ class Swarm:
         summary = summarize(load_run(directory))
         directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
         self.environment.process_exit_code = summary.verdict.exit_code
-        if not self.options.progress:  # `harness run` prints its own
+        if self.options.progress:
+            # `harness run` prints the summary; Locust's tables have two significant digits and would only confuse.
+            logging.getLogger("locust.stats_logger").disabled = True
+        else:
             print(summary_text(summary), f"\n  run directory: {self.directory}", sep="")  # noqa: T201
 
     # -- inside --------------------------------------------------------------------------------------

@@ -74,8 +74,10 @@ class LoadRun:
         clocks = clock_pair()
         self._origin = clocks["monotonic"] + (settings.origin_wall - clocks["wall"])
         self._prompts = PromptBook(settings.seed)
-        tokenizer = Tokenizer.from_pretrained("o200k_base")  # loaded now: later it would stop the event loop
+        # Vocabulary and prompts are made now: the first request would otherwise be sent late by their making.
+        tokenizer = Tokenizer.from_pretrained("o200k_base")
         self._count: Callable[[str], int] = lambda text: len(tokenizer.encode(text))
+        self._count(self._prompts.text(next(plan.arrivals())))
         self.transport = Transport(parse_target(settings.target), self.now)
         tag = f"{os.getpid()}-{uuid4().hex[:8]}"
         header = Header(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import IO
@@ -13,6 +15,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Message
 
 from mockllm import model
 from mockllm.clock import RealClock, clock_pair
@@ -21,7 +24,7 @@ from mockllm.engine.text import Speaker
 from mockllm.server.driver import Driver, LoopTimer
 from mockllm.server.ledger import Entry, Ledger
 from mockllm.server.metrics import exposition
-from mockllm.server.respond import Exchange, error_response, respond
+from mockllm.server.respond import Exchange, error_response, event_stream, respond
 from mockllm.streams import Streams
 from mockllm.tokens import TokenCounter, o200k_counter
 from mockllm.wire import DIALECTS, Dialect
@@ -74,13 +77,33 @@ def create_app(deployment: Deployment, *, seed: int | None = None, ledger_file: 
         int(clock_pair()["wall"]),
     )
     # No interactive documentation: it would load scripts from a public CDN.
-    app = FastAPI(title="mockllm", docs_url=None, redoc_url=None)
+    app = FastAPI(title="mockllm", docs_url=None, redoc_url=None, lifespan=_warm_up)
     app.state.server = server
     for path, dialect in DIALECTS.items():
         app.add_api_route(path, _completion(server, dialect), methods=["POST"], name=dialect.name, response_model=None)
     _add_reading_routes(app, server)
     app.add_exception_handler(HTTPException, _http_error)
     return app
+
+
+@asynccontextmanager
+async def _warm_up(app: FastAPI) -> AsyncIterator[None]:
+    """Walk the streaming path once before the first client does: its first answer would be 20 ms late otherwise."""
+    server: Server = app.state.server
+    server.speaker.answer("warm-up")
+
+    async def events() -> AsyncIterator[bytes]:
+        yield b": warm-up\n\n"
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("never set")
+
+    async def send(_: Message) -> None:
+        return
+
+    await event_stream(events(), {})({"type": "http", "method": "POST"}, receive, send)
+    yield
 
 
 def _completion(server: Server, dialect: Dialect):  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ from mockllm.server.ledger import Entry, Ledger
 from mockllm.wire.errors import ApiError, from_refusal, openai_error_body
 from mockllm.wire.openai_chat import ChatWriter, Usage
 
-__all__ = ["Exchange", "StreamCut", "error_response", "respond"]
+__all__ = ["Exchange", "StreamCut", "error_response", "event_stream", "respond"]
 
 
 class StreamCut(Exception):  # noqa: N818 - it is an event, not a fault of ours
@@ -82,8 +82,12 @@ def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Re
 
 
 def _stream(exchange: Exchange, mailbox: Mailbox, first: list[Emission]) -> Response:
-    headers = {"x-request-id": exchange.request.request_id}
-    return EventSourceResponse(_events(exchange, mailbox, first), headers=headers, sep="\n", ping=0)
+    return event_stream(_events(exchange, mailbox, first), {"x-request-id": exchange.request.request_id})
+
+
+def event_stream(events: AsyncIterator[bytes], headers: dict[str, str]) -> EventSourceResponse:
+    """A stream of ready-made server-sent events: LF like the providers, and no keep-alive comments between tokens."""
+    return EventSourceResponse(events, headers=headers, sep="\n", ping=0)
 
 
 async def _events(exchange: Exchange, mailbox: Mailbox, emissions: list[Emission]) -> AsyncIterator[bytes]:

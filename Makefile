@@ -1,0 +1,38 @@
+# Two commands are enough: `make demo` and `make test`. Both make their own virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench fix clean
+
+demo: $(READY)
+	$(BIN)/harness run scenarios/burst.py --mock h100-8b --rate 6 --duration 30s --burst-factor 5 --burst-every 15s --burst-for 5s --seed 1
+
+# The realtime tests measure: they run alone, one after the other.
+test: check
+	$(BIN)/python -m pytest -m "not realtime" -n 2
+	$(BIN)/python -m pytest -m realtime
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.mock
+	$(BIN)/python -m benchmarks.load
+
+fix: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,load,report,dev]'
+	touch $(READY)

@@ -1,0 +1,122 @@
+"""The `harness` command. It never imports Locust: scenarios run in a process of their own.
+
+Exit codes: 0 pass, 1 fail, 2 invalid run or usage error, 3 inconclusive.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Optional
+
+import msgspec
+import typer
+
+from harness.clock import clock_pair, file_stamp
+from harness.errors import HarnessError, UsageError
+from harness.launch import Launch, explain_exit, require_file, run_locust, start_mock
+from harness.store import RunDirectory, open_run
+from harness.summary import load_run, summarize
+from harness.text import summary_text
+from harness.units import parse_duration, parse_rate
+from harness.verdict import EXIT_CODES
+
+__all__ = ["main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Load tests for LLM serving, with numbers that can be defended.")
+
+_Text = Optional[str]  # noqa: UP045 - typer reads this form
+
+
+@app.callback()
+def _harness() -> None:
+    """Keeps `run` a subcommand however many commands there are."""
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    scenario: Annotated[Path, typer.Argument(help="A locustfile, like scenarios/burst.py.")],
+    mock: Annotated[_Text, typer.Option(help="Serve this mock profile or file for the run.", metavar="NAME_OR_FILE")] = None,
+    target: Annotated[_Text, typer.Option(help="Load this server instead; its root or …/v1.", metavar="URL")] = None,
+    rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
+    duration: Annotated[_Text, typer.Option(help="How long: 60s, 2m.")] = None,
+    users: Annotated[Optional[int], typer.Option(help="The most requests in flight.", min=1)] = None,  # noqa: UP045
+    trace: Annotated[_Text, typer.Option(help="Trace to replay (trace_replay.py).", metavar="FILE")] = None,
+    window: Annotated[_Text, typer.Option(help="Piece of the trace: 120s, 10m:12m.")] = None,
+    speed: Annotated[Optional[float], typer.Option(help="Replay speed.")] = None,  # noqa: UP045
+    model: Annotated[_Text, typer.Option(help="Model to ask for. Default: the server's first.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the plan and of the mock.")] = 0,
+    out: Annotated[Optional[Path], typer.Option(help="Run directory to create.", metavar="DIR")] = None,  # noqa: UP045
+) -> None:
+    """Run a scenario and judge it: mock, load, records, summary, report, exit code.
+
+    Options that are not listed here go to the scenario, like --burst-factor 8 or --whole.
+    """
+    require_file(scenario)
+    if (mock is None) == (target is None):
+        raise UsageError("say what to load: either --mock NAME_OR_FILE or --target URL")
+    where = out or Path("runs") / f"{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
+    passed_on = [*_passed("--trace", trace), *_passed("--window", window), *_passed("--speed", speed), *context.args]
+    ledger = where.with_name(f".{where.name}.ledger.jsonl")  # beside the run until there is one
+    try:
+        with ExitStack() as stack:
+            if mock is not None:
+                ledger.parent.mkdir(parents=True, exist_ok=True)
+                target = stack.enter_context(start_mock(mock, ledger=ledger, seed=seed)).url
+            assert target is not None
+            launch = Launch(
+                scenario=scenario,
+                out=where,
+                host=target,
+                rate=parse_rate(rate) if rate is not None else None,
+                duration_s=parse_duration(duration) if duration is not None else None,
+                users=users,
+                seed=seed,
+                model=model,
+                passed_on=tuple(passed_on),
+            )
+            code = run_locust(launch)
+        if failure := explain_exit(code, where):
+            raise failure
+        if ledger.exists():
+            ledger.replace(where / "ledger.jsonl")
+        sys.exit(_conclude(open_run(where)))
+    finally:
+        ledger.unlink(missing_ok=True)
+
+
+@app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+) -> None:
+    """Fold a run's records again and write its summary and page. The exit code is the run's verdict."""
+    sys.exit(_conclude(open_run(run_directory)))
+
+
+def _conclude(directory: RunDirectory) -> int:
+    """Fold a run, write summary and page, print the summary. Returns the verdict's exit code."""
+    from reports import write_report  # slow to import: pandas and plotly
+
+    data = load_run(directory)
+    summary = summarize(data)
+    directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    page = write_report(data, summary)
+    print(summary_text(summary))
+    print(f"\n  report      {page}\n  again       harness report {shlex.quote(str(directory.path))}")
+    return summary.verdict.exit_code
+
+
+def _passed(option: str, value: object) -> list[str]:
+    return [] if value is None else [option, str(value)]
+
+
+def main() -> None:
+    """Run the command line; failures of the tool are one line on stderr and exit code 2."""
+    try:
+        app()
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(EXIT_CODES["INVALID"])
