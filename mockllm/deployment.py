@@ -244,8 +244,11 @@ def _validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
         first = error.errors(include_url=False)[0]
         # The discriminator's tag stands in the location; it is not a key of the file.
         location = tuple(part for part in first["loc"] if part not in ("batched", "hosted"))
-        value = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
-        message = first["msg"].removeprefix("Value error, ")
+        message, value = first["msg"].removeprefix("Value error, "), f" (got {first['input']!r})"
+        if first["type"] == "union_tag_invalid":
+            location, message, value = (*location, "kind"), f"is {first['ctx']['tag']!r}; it must be batched or hosted", ""
+        elif first["type"] in ("missing", "value_error"):
+            value = ""
         raise DeploymentError(
             document.path, f"{message}{value}", line=document.line_of(location), key=_dotted(location) or None
         ) from error

@@ -1,0 +1,185 @@
+"""Whole runs as a person types them: real processes, real sockets, a real trace."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.records import RecordFile, read_record_file
+from harness.store import open_run
+from harness.summary import load_run, summarize
+from tests.conftest import REPOSITORY, mock_server
+
+pytestmark = pytest.mark.realtime
+
+
+def harness(*words: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *words]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout)
+
+
+def test_the_azure_trace_is_replayed_request_by_request(shared_data: Path, tmp_path: Path) -> None:
+    """Every request of the first 120 s, played four times as fast, with the trace's own token counts."""
+    trace, out = shared_data / "azure2023" / "AzureLLMInferenceTrace_conv.csv", tmp_path / "azure"
+    done = harness(
+        "run", "scenarios/trace_replay.py", "--mock", "hosted", "--trace", str(trace), "--window", "120s", "--speed", "4",
+        "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    with trace.open() as file:
+        rows = list(csv.DictReader(file))
+    seconds = [_seconds(row["TIMESTAMP"]) for row in rows]
+    window = [row for row, at in zip(rows, seconds, strict=True) if at - seconds[0] < 120]
+    assert len(window) == 456
+
+    records = _records(out)
+    by_index = {int(record["request_id"].rpartition("-")[2]): record for record in records}
+    assert sorted(by_index) == list(range(456))
+    for index, row in enumerate(window):
+        record = by_index[index]
+        assert record["outcome"] == "ok"
+        assert record["num_prompt_tokens"] == int(row["ContextTokens"])
+        assert record["num_output_tokens"] == int(row["GeneratedTokens"])
+        assert record["token_source"] == "server"
+        assert record["intended_at"] == pytest.approx((seconds[index] - seconds[0]) / 4, abs=1e-5)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["load"]["num_missing"] == 0
+    assert summary["load"]["asked_rate"] == pytest.approx(456 / 30)
+    assert summary["load"]["delivered_rate"] == pytest.approx(456 / 30)
+    page = (out / "report.html").read_text()
+    assert "15.2" in page  # asked and delivered rate stand in the report
+
+
+def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) -> None:
+    out, ledger = tmp_path / "killed", tmp_path / "ledger.jsonl"
+    with mock_server("golden", "--ledger", str(ledger)) as url:
+        command = [sys.executable, "-m", "locust", "-f", "scenarios/burst.py", "--headless", "--only-summary", "--host", url]
+        process = subprocess.Popen([*command, "-r", "60", "-t", "30s", "--out", str(out)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+        _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 100)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed_at = time.monotonic()
+        time.sleep(1.0)  # the mock notices that the others are gone
+    found = RecordFile(next(out.glob("records-*.jsonl")))
+    kept = {record.request_id for record in read_record_file(found.path, found) if record.outcome == "ok"}
+    assert found.num_torn <= 1
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    origin = lines[0]["monotonic_origin"]
+    answered = {
+        line["client_request_id"]
+        for line in lines[1:]
+        # An answer whose last byte left just before the kill may not have been read any more.
+        if line["outcome"] == "ok" and origin + line["written_at"][-1] < killed_at - 0.1
+    }
+    assert len(answered) > 50
+    assert answered <= kept
+
+    summary = summarize(load_run(open_run(out)))
+    assert summary.verdict.answer == "INVALID"
+    assert any("no footer" in reason for reason in summary.verdict.reasons)
+    assert summary.load.num_missing > 0
+
+
+def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path) -> None:
+    out, ledger = tmp_path / "stopped", tmp_path / "ledger.jsonl"
+    with mock_server("golden", "--ledger", str(ledger)) as url:
+        command = [sys.executable, "-m", "locust", "-f", "scenarios/burst.py", "--headless", "--only-summary", "--host", url]
+        process = subprocess.Popen([*command, "-r", "40", "-t", "30s", "--out", str(out)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 20)
+        process.terminate()
+        assert process.wait(20) == 2  # INVALID: not everything that was asked was sent
+        time.sleep(0.5)
+    records = _records(out)
+    outcomes = {record["outcome"] for record in records}
+    assert outcomes == {"ok", "incomplete"}
+    assert all(record["error_kind"] == "run_ended" for record in records if record["outcome"] == "incomplete")
+    started = sum(1 for line in ledger.read_text().splitlines()[1:])
+    assert started == len(records)  # every request the server saw has a record
+    assert json.loads((out / "manifest.json").read_text())["ended_how"] == "stopped early"
+
+
+def test_a_dead_port_is_a_clear_error(tmp_path: Path) -> None:
+    done = harness("run", "scenarios/burst.py", "--target", "http://127.0.0.1:9", "--out", str(tmp_path / "dead"))
+    assert done.returncode == 2
+    assert "nothing answers at http://127.0.0.1:9" in done.stderr
+    assert "refused" in done.stderr
+    assert not (tmp_path / "dead").exists()
+
+
+def test_the_report_can_be_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    done = harness("run", "scenarios/burst.py", "--mock", "instant", "--rate", "30", "--duration", "4s", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary, page = (out / "summary.json").read_bytes(), (out / "report.html").read_bytes()
+    again = harness("report", str(out))
+    assert again.returncode == 0
+    assert (out / "summary.json").read_bytes() == summary
+    assert (out / "report.html").read_bytes() == page
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "scenarios/burst.py"], "either --mock NAME_OR_FILE or --target URL"),
+        (["run", "scenarios/burst.py", "--mock", "golden", "--target", "http://x"], "either --mock"),
+        (["run", "scenarios/brust.py", "--mock", "golden"], "no scenario at scenarios/brust.py"),
+        (["run", "scenarios/burst.py", "--mock", "golden", "--rate", "fast"], "'fast' is not a rate"),
+        (["run", "scenarios/burst.py", "--mock", "golden", "--duration", "1.5s"], "Locust counts whole seconds"),
+        (["run", "scenarios/burst.py", "--mock", "no-such"], "bundled profiles: golden"),
+        (["run", "scenarios/burst.py", "--target", "ftp://x"], "is not the root of an HTTP server"),
+        (["run", "scenarios/trace_replay.py", "--mock", "instant"], "give one with --trace FILE"),
+        (["run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", "x.csv", "--rate", "5"], "use --speed or --scale"),
+        (["run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", "nope.csv"], "nope.csv: cannot be read"),
+        (["report", "nowhere"], "nowhere is not a directory"),
+        (["report", "scenarios"], "not a run directory"),
+    ],
+)
+def test_bad_commands_say_what_to_write_instead(words: list[str], complaint: str) -> None:
+    done = harness(*words)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_line_of_a_trace_names_file_line_and_column(tmp_path: Path) -> None:
+    trace = tmp_path / "bad.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,10,10\n1,ten,10\n")
+    done = harness("run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", str(trace))
+    assert done.returncode == 2
+    assert f"{trace}:3: column prompt_tokens: 'ten' is not a whole number" in done.stderr
+
+
+def _records(out: Path) -> list[dict[str, object]]:
+    return list(_lines(out))
+
+
+def _lines(out: Path) -> Iterator[dict[str, object]]:
+    for path in out.glob("records-*.jsonl"):
+        for line in path.read_text().splitlines():
+            value = json.loads(line)
+            if value["kind"] == "request":
+                yield value
+
+
+def _seconds(text: str) -> float:
+    hours, minutes, seconds = text.split()[1].split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _wait_for(condition, limit: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+assert os.name == "posix", "these tests send signals"
