@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -282,6 +283,8 @@ def _on_init(environment: Environment, **_: Any) -> None:
             environment.shape_class.runner = environment.runner
             if environment.web_ui is None:
                 _check_before_start(swarm)
+                # Locust installs its own handler only after a shape has ended; until then SIGTERM would kill us.
+                gevent.signal_handler(signal.SIGTERM, environment.runner.quit)
     environment.events.test_start.add_listener(lambda **_: _start(swarm))
     environment.events.test_stop.add_listener(lambda **_: swarm.stop())
     environment.events.quitting.add_listener(lambda **_: _quit(swarm))

@@ -24,7 +24,7 @@ from mockllm.engine.text import Speaker
 from mockllm.server.driver import Driver, LoopTimer
 from mockllm.server.ledger import Entry, Ledger
 from mockllm.server.metrics import exposition
-from mockllm.server.respond import Exchange, error_response, event_stream, respond
+from mockllm.server.respond import Answering, Exchange, error_response, event_stream
 from mockllm.streams import Streams
 from mockllm.tokens import TokenCounter, o200k_counter
 from mockllm.wire import DIALECTS, Dialect
@@ -141,7 +141,7 @@ def _completion(server: Server, dialect: Dialect):  # type: ignore[no-untyped-de
         created = server.started_at_epoch + int(received_at)
         writer = dialect.writer(call, dialect.tag_prefix + request.request_id, created)
         answer = server.speaker.answer(request.key)
-        return await respond(Exchange(request, entry, writer, answer, server.driver, server.ledger, server.clock))
+        return Answering(Exchange(request, entry, writer, answer, server.driver, server.ledger, server.clock))
 
     return complete
 

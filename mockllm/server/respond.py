@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from mockllm.clock import Clock
 from mockllm.engine.text import Answer
@@ -17,7 +18,7 @@ from mockllm.server.ledger import Entry, Ledger
 from mockllm.wire.errors import ApiError, from_refusal, openai_error_body
 from mockllm.wire.openai_chat import ChatWriter, Usage
 
-__all__ = ["Exchange", "StreamCut", "error_response", "event_stream", "respond"]
+__all__ = ["Answering", "Exchange", "StreamCut", "error_response", "event_stream"]
 
 
 class StreamCut(Exception):  # noqa: N818 - it is an event, not a fault of ours
@@ -37,42 +38,72 @@ class Exchange:
     clock: Clock
 
 
-class Mailbox:
+class _ClientGone(Exception):  # noqa: N818 - it is an event, not a fault of ours
+    """The client closed its connection before the answer was complete."""
+
+
+class _Mailbox:
     """Emissions on their way from the driver to one response. The driver never waits for a slow reader."""
 
     def __init__(self) -> None:
         self._waiting: list[Emission] = []
         self._reader: asyncio.Future[None] | None = None
+        self._client_gone = False
 
     def put(self, emission: Emission) -> None:
         self._waiting.append(emission)
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        self._wake()
+
+    def client_gone(self) -> None:
+        """Wake whoever waits: there is nobody left to answer."""
+        self._client_gone = True
+        self._wake()
 
     async def take(self) -> list[Emission]:
-        """All emissions since the last call; waits for at least one."""
-        if not self._waiting:
+        """All emissions since the last call; waits for at least one. Raises _ClientGone when nobody reads any more."""
+        if not self._waiting and not self._client_gone:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
+        if self._client_gone:
+            raise _ClientGone
         taken, self._waiting = self._waiting, []
         return taken
 
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
-async def respond(exchange: Exchange) -> Response:
-    """Submit the request and answer it. Headers leave with the first token, so that a refusal has its status."""
-    mailbox = Mailbox()
-    entry = exchange.entry
-    entry.submitted_at = round(exchange.driver.submit(exchange.request, mailbox.put), 6)
-    try:
-        first = await mailbox.take()
-        if isinstance(first[0], Refused):
-            return _refuse(exchange, first[0])
-        if exchange.request.watched:
-            return _stream(exchange, mailbox, first)
-        return await _whole(exchange, mailbox, first)
-    except BaseException:
-        _abandon(exchange)
-        raise
+
+class Answering(Response):
+    """Submits the request, waits for its first token, and answers: an error, a stream or a whole body.
+
+    Headers leave with the first token, so that a refusal has its status. A client that goes away at any
+    moment frees its place in the engine at once.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange, mailbox = self._exchange, _Mailbox()
+        disconnected = asyncio.ensure_future(_disconnect(receive))
+        disconnected.add_done_callback(lambda _: mailbox.client_gone())
+
+        async def receive_end() -> Message:
+            return await asyncio.shield(disconnected)
+
+        try:
+            exchange.entry.submitted_at = round(exchange.driver.submit(exchange.request, mailbox.put), 6)
+            response = await _response(exchange, mailbox)
+            await response(scope, receive_end, send)
+            if isinstance(response, _WholeResponse):
+                response.written()
+        except _ClientGone:
+            pass
+        finally:
+            disconnected.cancel()
+            _abandon(exchange)
 
 
 def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
@@ -81,71 +112,76 @@ def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Re
     return Response(openai_error_body(error), error.status, {**(headers or {}), **extra}, media_type="application/json")
 
 
-def _stream(exchange: Exchange, mailbox: Mailbox, first: list[Emission]) -> Response:
-    return event_stream(_events(exchange, mailbox, first), {"x-request-id": exchange.request.request_id})
-
-
 def event_stream(events: AsyncIterator[bytes], headers: dict[str, str]) -> EventSourceResponse:
     """A stream of ready-made server-sent events: LF like the providers, and no keep-alive comments between tokens."""
     return EventSourceResponse(events, headers=headers, sep="\n", ping=0)
 
 
-async def _events(exchange: Exchange, mailbox: Mailbox, emissions: list[Emission]) -> AsyncIterator[bytes]:
-    """The body of a stream. Tokens that are due together leave in one write; each keeps its own event."""
-    prefix = exchange.writer.opening()
-    try:
-        while True:
-            tokens = [emission for emission in emissions if isinstance(emission, Tokens)]
-            end = emissions[-1] if not isinstance(emissions[-1], Tokens) else None
-            body = prefix + b"".join(_piece(exchange, emission) for emission in tokens)
-            if isinstance(end, Finished):
-                body += exchange.writer.closing(end.reason, _usage(exchange, end))
-            prefix = b""
-            if body:
-                yield body
-                written_at = exchange.clock.now()
-                for emission in tokens:
-                    exchange.ledger.wrote(exchange.entry, emission.at, written_at, emission.num)
-            if end is not None:
-                _close(exchange, end)
-                break
-            emissions = await mailbox.take()
-    finally:
-        _abandon(exchange)
-    if isinstance(end, Cut):
-        raise StreamCut(exchange.request.request_id)
+async def _disconnect(receive: Receive) -> Message:
+    """Wait until the client goes away; the body has been read before."""
+    while (message := await receive())["type"] != "http.disconnect":
+        continue
+    return message
 
 
-async def _whole(exchange: Exchange, mailbox: Mailbox, emissions: list[Emission]) -> Response:
+async def _response(exchange: Exchange, mailbox: _Mailbox) -> Response:
+    """The response that the first emission calls for."""
+    emissions = await mailbox.take()
+    if isinstance(emissions[0], Refused):
+        return _refusal(exchange, emissions[0])
+    if exchange.request.watched:
+        return event_stream(_events(exchange, mailbox, emissions), _headers(exchange))
     while isinstance(emissions[-1], Tokens):
         emissions = emissions + await mailbox.take()
     end = emissions[-1]
-    if isinstance(end, Refused):
-        return _refuse(exchange, end)
     if isinstance(end, Cut):
         _close(exchange, end)
         raise StreamCut(exchange.request.request_id)
     assert isinstance(end, Finished)
-    text = exchange.answer.piece(0, end.num_output_tokens)
-    body = exchange.writer.whole(text, end.reason, _usage(exchange, end))
-    return _WholeResponse(exchange, end, body)
+    return _WholeResponse(exchange, end)
+
+
+async def _events(exchange: Exchange, mailbox: _Mailbox, emissions: list[Emission]) -> AsyncIterator[bytes]:
+    """The body of a stream. Tokens that are due together leave in one write; each keeps its own event."""
+    prefix = exchange.writer.opening()
+    while True:
+        tokens = [emission for emission in emissions if isinstance(emission, Tokens)]
+        end = emissions[-1] if not isinstance(emissions[-1], Tokens) else None
+        body = prefix + b"".join(_piece(exchange, emission) for emission in tokens)
+        if isinstance(end, Finished):
+            body += exchange.writer.closing(end.reason, _usage(exchange, end))
+        prefix = b""
+        if body:
+            yield body
+            written_at = exchange.clock.now()
+            for emission in tokens:
+                exchange.ledger.wrote(exchange.entry, emission.at, written_at, emission.num)
+        if end is not None:
+            break
+        emissions = await mailbox.take()
+    _close(exchange, end)
+    if isinstance(end, Cut):
+        raise StreamCut(exchange.request.request_id)
 
 
 class _WholeResponse(Response):
-    """A whole answer that notes in the ledger when it was written."""
+    """A complete answer as one JSON body."""
 
-    def __init__(self, exchange: Exchange, end: Finished, body: bytes) -> None:
-        super().__init__(body, 200, {"x-request-id": exchange.request.request_id}, media_type="application/json")
+    def __init__(self, exchange: Exchange, end: Finished) -> None:
+        text = exchange.answer.piece(0, end.num_output_tokens)
+        body = exchange.writer.whole(text, end.reason, _usage(exchange, end))
+        super().__init__(body, 200, _headers(exchange), media_type="application/json")
         self._exchange, self._end = exchange, end
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        try:
-            await super().__call__(scope, receive, send)
-            exchange, end = self._exchange, self._end
-            exchange.ledger.wrote(exchange.entry, end.at, exchange.clock.now(), end.num_output_tokens)
-            _close(exchange, end)
-        finally:
-            _abandon(self._exchange)
+    def written(self) -> None:
+        """Note in the ledger that the body was written just now."""
+        exchange, end = self._exchange, self._end
+        exchange.ledger.wrote(exchange.entry, end.at, exchange.clock.now(), end.num_output_tokens)
+        _close(exchange, end)
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    return {"x-request-id": exchange.request.request_id}
 
 
 def _piece(exchange: Exchange, tokens: Tokens) -> bytes:
@@ -156,11 +192,11 @@ def _usage(exchange: Exchange, end: Finished) -> Usage:
     return Usage(exchange.request.num_prompt_tokens, end.num_output_tokens, end.num_cached_tokens)
 
 
-def _refuse(exchange: Exchange, refused: Refused) -> Response:
+def _refusal(exchange: Exchange, refused: Refused) -> Response:
     exchange.entry.status = refused.status
     _close(exchange, refused)
     error = from_refusal(refused.status, refused.kind, refused.message, refused.retry_after_s)
-    return error_response(error, {"x-request-id": exchange.request.request_id})
+    return error_response(error, _headers(exchange))
 
 
 def _close(exchange: Exchange, end: Emission) -> None:

@@ -102,8 +102,9 @@ def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path) -> None
     outcomes = {record["outcome"] for record in records}
     assert outcomes == {"ok", "incomplete"}
     assert all(record["error_kind"] == "run_ended" for record in records if record["outcome"] == "incomplete")
-    started = sum(1 for line in ledger.read_text().splitlines()[1:])
-    assert started == len(records)  # every request the server saw has a record
+    seen = {json.loads(line)["client_request_id"] for line in ledger.read_text().splitlines()[1:]}
+    assert seen <= {record["request_id"] for record in records}  # every request the server saw has a record
+    assert len(seen) > 40
     assert json.loads((out / "manifest.json").read_text())["ended_how"] == "stopped early"
 
 
