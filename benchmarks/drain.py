@@ -1,6 +1,6 @@
 """A client that opens N streams at once and reads them to the end as cheaply as it can; a process of its own.
 
-    python -m benchmarks.drain HOST PORT NUM_STREAMS NUM_TOKENS [SPREAD_S]
+python -m benchmarks.drain HOST PORT NUM_STREAMS NUM_TOKENS [SPREAD_S]
 """
 
 from __future__ import annotations

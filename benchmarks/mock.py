@@ -49,7 +49,15 @@ def measure(num_streams: int, folder: Path) -> tuple[float, float, float, float]
         assert mock.stdout is not None
         words = mock.stdout.readline().split()
         url = urlsplit(words[words.index("at") + 1])
-        client = [sys.executable, "-m", "benchmarks.drain", str(url.hostname), str(url.port), str(num_streams), str(_NUM_TOKENS)]
+        client = [
+            sys.executable,
+            "-m",
+            "benchmarks.drain",
+            str(url.hostname),
+            str(url.port),
+            str(num_streams),
+            str(_NUM_TOKENS),
+        ]
         before = _cpu_seconds(mock.pid)
         subprocess.run(client, check=True, timeout=120, preexec_fn=lambda: _pin(1))
         used = _cpu_seconds(mock.pid) - before
@@ -64,7 +72,8 @@ def measure(num_streams: int, folder: Path) -> tuple[float, float, float, float]
     # The second in the middle, when every stream is running.
     middle = np.median(planned)
     steady = (planned >= middle - 1) & (planned < middle + 1)
-    return float(steady.sum() / 2), *(float(v) for v in np.percentile(late[steady], [50, 99])), used / float(np.ptp(planned))
+    p50, p99 = np.percentile(late[steady], [50, 99])
+    return float(steady.sum() / 2), float(p50), float(p99), used / float(np.ptp(planned))
 
 
 def _pin(core: int) -> None:
@@ -80,12 +89,26 @@ def _cpu_seconds(pid: int) -> float:
 def main() -> None:
     streams = [int(word) for word in sys.argv[1:]] or list(_STREAMS)
     table = Table(title=f"Mock server, paced chunks on one core\n{machine_line()}", title_justify="left")
-    for column in ("streams", "chunks/s asked", "chunks/s", "lateness p50 ms", "lateness p99 ms", "CPU of one core"):
+    for column in (
+        "streams",
+        "chunks/s asked",
+        "chunks/s",
+        "lateness p50 ms",
+        "lateness p99 ms",
+        "CPU of one core",
+    ):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder:
         for num in streams:
             rate, p50, p99, cpu = measure(num, Path(folder))
-            table.add_row(str(num), f"{num * 100:,}", f"{rate:,.0f}", f"{p50 * 1e3:.2f}", f"{p99 * 1e3:.2f}", f"{cpu:.0%}")
+            table.add_row(
+                str(num),
+                f"{num * 100:,}",
+                f"{rate:,.0f}",
+                f"{p50 * 1e3:.2f}",
+                f"{p99 * 1e3:.2f}",
+                f"{cpu:.0%}",
+            )
     Console(width=110).print(table)
 
 

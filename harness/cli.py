@@ -25,7 +25,11 @@ from harness.verdict import EXIT_CODES
 
 __all__ = ["main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Load tests for LLM serving, with numbers that can be defended.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Load tests for LLM serving, with numbers that can be defended.",
+)
 
 _Text = Optional[str]  # noqa: UP045 - typer reads this form
 
@@ -39,7 +43,9 @@ def _harness() -> None:
 def run(
     context: typer.Context,
     scenario: Annotated[Path, typer.Argument(help="A locustfile, like scenarios/burst.py.")],
-    mock: Annotated[_Text, typer.Option(help="Serve this mock profile or file for the run.", metavar="NAME_OR_FILE")] = None,
+    mock: Annotated[
+        _Text, typer.Option(help="Serve this mock profile or file for the run.", metavar="NAME_OR_FILE")
+    ] = None,
     target: Annotated[_Text, typer.Option(help="Load this server instead; its root or …/v1.", metavar="URL")] = None,
     rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
     duration: Annotated[_Text, typer.Option(help="How long: 60s, 2m.")] = None,
@@ -59,7 +65,12 @@ def run(
     if (mock is None) == (target is None):
         raise UsageError("say what to load: either --mock NAME_OR_FILE or --target URL")
     where = out or Path("runs") / f"{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
-    passed_on = [*_passed("--trace", trace), *_passed("--window", window), *_passed("--speed", speed), *context.args]
+    passed_on = [
+        *_passed("--trace", trace),
+        *_passed("--window", window),
+        *_passed("--speed", speed),
+        *context.args,
+    ]
     ledger = where.with_name(f".{where.name}.ledger.jsonl")  # beside the run until there is one
     try:
         with ExitStack() as stack:
@@ -79,8 +90,10 @@ def run(
                 passed_on=tuple(passed_on),
             )
             code = run_locust(launch)
-        if failure := explain_exit(code, where):
-            raise failure
+        if not (where / "manifest.json").exists():
+            if code == 0:
+                return  # it was asked for help
+            raise explain_exit(code)
         if ledger.exists():
             ledger.replace(where / "ledger.jsonl")
         sys.exit(_conclude(open_run(where)))

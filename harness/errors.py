@@ -1,10 +1,10 @@
 """Failures of the harness. A failing request under test is data in its record, never an exception.
 
-    HarnessError              exit code 2 unless said otherwise
-     ├── UsageError           an option or a combination of options that makes no sense
-     ├── TargetError          the server under test cannot be reached or does not speak the protocol
-     ├── TraceError           a trace file breaks its format (file, line, column, value, rule)
-     └── RunError             a run directory is missing, incomplete or of another schema
+HarnessError              exit code 2 unless said otherwise
+ ├── UsageError           an option or a combination of options that makes no sense
+ ├── TargetError          the server under test cannot be reached or does not speak the protocol
+ ├── TraceError           a trace file breaks its format (file, line, column, value, rule)
+ └── RunError             a run directory is missing, incomplete or of another schema
 """
 
 from __future__ import annotations

@@ -15,14 +15,15 @@ from harness.quantiles import Distribution, distribution
 from harness.records import RecordFile
 from harness.store import Manifest, Sample
 from harness.table import Table
+from harness.truth import Truth
 
 __all__ = ["Instrument", "judge_instrument"]
 
-# Bounds are judgement, not law. A request sent 10 ms late is as wrong as the usual jitter of a network; a tenth of the
-# load that never came makes another experiment.
-_LATE_P99_S = 0.010
-_LATE_P99_INVALID_S = 1.0
-_LOOP_LAG_P99_S = 0.025
+# Bounds are judgement, not law. A request sent 10 ms late is as wrong as the usual jitter of a network; a twentieth
+# of the load that never came makes another experiment.
+_LATE_S = 0.010
+_LATE_INVALID_S = 1.0
+_LOOP_LAG_S = 0.025
 _CPU_BUSY = 0.90
 _MERGED_SHARE = 0.05
 _DELIVERED_SHARE = 0.95
@@ -43,7 +44,12 @@ class Instrument(msgspec.Struct, kw_only=True):
 
 
 def judge_instrument(
-    table: Table, manifest: Manifest, files: Sequence[RecordFile], samples: Sequence[Sample], num_missing: int
+    table: Table,
+    manifest: Manifest,
+    files: Sequence[RecordFile],
+    samples: Sequence[Sample],
+    num_missing: int,
+    truth: Truth | None = None,
 ) -> Instrument:
     """Fold what the run says about its own instrument."""
     cpu = np.array([sample.cpu for sample in samples])
@@ -60,9 +66,13 @@ def judge_instrument(
         max_in_flight=_max_in_flight(table),
     )
     invalid = [problem for file in files for problem in file.problems] + _not_delivered(table, manifest, num_missing)
-    if _above(instrument.send_lag.maximum, _LATE_P99_INVALID_S):
+    if num_twice := len(table) - len(set(table.request_ids)):
+        invalid.append(f"{num_twice} requests have more than one record")
+    if truth is not None and truth.num_ledger_only:
+        invalid.append(f"the server answered {truth.num_ledger_only} requests of this run that left no record")
+    if _above(instrument.send_lag.maximum, _LATE_INVALID_S):
         invalid.append(f"a request was sent {instrument.send_lag.maximum:.2f} s late")
-    degraded = _doubts(instrument)
+    degraded = _doubts(instrument, int(table.is_outcome("refused").sum()))
     instrument.state = "INVALID" if invalid else "DEGRADED" if degraded else "VALID"
     instrument.reasons = invalid + degraded
     return instrument
@@ -72,27 +82,37 @@ def _not_delivered(table: Table, manifest: Manifest, num_missing: int) -> list[s
     reasons = []
     if num_missing:
         reasons.append(f"{num_missing} of {manifest.num_planned} planned requests left no record")
-    num_refused = int(table.is_outcome("refused").sum())
-    if manifest.num_planned and (len(table) - num_refused) / manifest.num_planned < _DELIVERED_SHARE:
-        reasons.append(f"only {len(table) - num_refused} of {manifest.num_planned} planned requests were sent")
-    elif num_refused:
-        reasons.append(f"{num_refused} requests were held back by the cap of {manifest.max_in_flight} in flight")
+    num_sent = int((~np.isnan(table["sent_at"])).sum())
+    if num_sent < _DELIVERED_SHARE * manifest.num_planned:
+        reasons.append(f"only {num_sent} of {manifest.num_planned} planned requests were sent")
     return reasons
 
 
-def _doubts(instrument: Instrument) -> list[str]:
+def _doubts(instrument: Instrument, num_refused: int) -> list[str]:
     reasons = []
-    lag, loop = instrument.send_lag, instrument.loop_lag
-    late = lag.at(99) if lag.at(99) is not None else lag.maximum
-    if _above(late, _LATE_P99_S):
-        reasons.append(f"requests were sent up to {late * 1e3:.1f} ms late (p99)")  # type: ignore[operator]
-    if _above(loop.maximum, _LOOP_LAG_P99_S):
+    loop = instrument.loop_lag
+    late, which = _tail(instrument.send_lag)
+    if num_refused:
+        reasons.append(f"{num_refused} requests were held back by the cap on requests in flight")
+    if late > _LATE_S:
+        reasons.append(f"requests were sent late: {which} {late * 1e3:.1f} ms")
+    if _above(loop.maximum, _LOOP_LAG_S):
         reasons.append(f"the event loop stood still for up to {loop.maximum * 1e3:.0f} ms")  # type: ignore[operator]
     if _above(instrument.cpu_max, _CPU_BUSY):
         reasons.append(f"a load process used {instrument.cpu_max:.0%} of a core")
     if _above(instrument.merged_share, _MERGED_SHARE):
-        reasons.append(f"{instrument.merged_share:.1%} of the chunks came in one read with another: their gaps are bounds")
+        reasons.append(
+            f"{instrument.merged_share:.1%} of the chunks came in one read with another: their gaps are bounds"
+        )
     return reasons
+
+
+def _tail(metric: Distribution) -> tuple[float, str]:
+    """The highest percentile that the samples support, and its name; the worst value when there is none."""
+    for percent in (99.0, 95.0, 90.0):
+        if (value := metric.at(percent)) is not None:
+            return value, f"p{percent:g}"
+    return metric.maximum or 0.0, "the worst"
 
 
 def _above(value: float | None, bound: float) -> bool:

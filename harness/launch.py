@@ -36,8 +36,26 @@ class Launch:
 
     def command(self) -> list[str]:
         """The Locust command; the same that a person could type."""
-        command = [sys.executable, "-m", "locust", "-f", str(self.scenario), "--headless", "--only-summary", "--progress"]
-        command += ["--host", self.host, "--out", str(self.out), "--seed", str(self.seed), "--loglevel", "WARNING"]
+        command = [
+            sys.executable,
+            "-m",
+            "locust",
+            "-f",
+            str(self.scenario),
+            "--headless",
+            "--only-summary",
+            "--progress",
+        ]
+        command += [
+            "--host",
+            self.host,
+            "--out",
+            str(self.out),
+            "--seed",
+            str(self.seed),
+            "--loglevel",
+            "WARNING",
+        ]
         if self.rate is not None:
             command += ["-r", f"{self.rate:.10g}"]
         if self.duration_s is not None:
@@ -69,7 +87,19 @@ def start_mock(what: str, *, ledger: Path, seed: int) -> Iterator[MockServer]:
 
     Raises TargetError when it does not start; the mock's own words are on stderr by then.
     """
-    command = [sys.executable, "-m", "mockllm", "serve", what, "--port", "0", "--ledger", str(ledger), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "mockllm",
+        "serve",
+        what,
+        "--port",
+        "0",
+        "--ledger",
+        str(ledger),
+        "--seed",
+        str(seed),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
     try:
         yield MockServer(process, _url(process, what))
@@ -129,8 +159,6 @@ def require_file(path: Path) -> None:
         raise UsageError(f"no scenario at {path}; there are some in scenarios/")
 
 
-def explain_exit(code: int, out: Path) -> HarnessError | None:
-    """Why Locust ended without a run, if it did."""
-    if (out / "manifest.json").exists():
-        return None
+def explain_exit(code: int) -> HarnessError:
+    """Why Locust ended without a run."""
     return TargetError(f"the scenario did not run (exit code {code}); the reason stands above")

@@ -40,10 +40,13 @@ def classify(
     early = _before_answer(ending, detail, status, headers, error_body)
     if early is not None:
         return early
-    if stream and "text/event-stream" not in headers.get("content-type", ""):
+    if stream and "text/event-stream" not in headers.get("content-type", "").lower():
         return Verdict("failed", "wrong_content_type", f"a stream was asked for, {headers.get('content-type')!r} came")
     assert facts is not None
-    return _said_by_server(facts) or _broken_off(ending, detail, facts, stream) or _breaks_contract(facts) or Verdict("ok")
+    broken = _broken_off(ending, detail, facts, stream)
+    if broken is not None and not stream:
+        return broken  # half a JSON body is unreadable because it is half
+    return _said_by_server(facts) or broken or _breaks_contract(facts) or Verdict("ok")
 
 
 def _before_answer(
@@ -59,8 +62,12 @@ def _before_answer(
         return Verdict("throttled", f"http_{status}", error_body)
     if status != 200:
         return Verdict("failed", f"http_{status}", error_body)
-    if headers.get("content-encoding", "identity") != "identity":
-        return Verdict("failed", "encoded_body", f"content-encoding {headers['content-encoding']!r} although identity was asked for")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        return Verdict(
+            "failed",
+            "encoded_body",
+            f"content-encoding {headers['content-encoding']!r} although identity was asked for",
+        )
     return None
 
 
@@ -80,12 +87,18 @@ def _broken_off(ending: Ending, detail: str | None, facts: StreamFacts, stream: 
         return Verdict("cut", f"{ending}_mid_answer", f"{detail or 'connection ' + ending} {where}")
     if stream and facts.cut_inside_event:
         return Verdict("cut", "ended_inside_event", f"the body ended inside an event, after {len(facts.pieces)} chunks")
-    if not facts.ended and not facts.finish_reasons:
-        return Verdict("cut", "no_end", f"the stream closed without finish_reason or [DONE], after {len(facts.pieces)} chunks")
+    if stream and not facts.ended and not facts.finish_reasons:
+        return Verdict(
+            "cut",
+            "no_end",
+            f"the stream closed without finish_reason or [DONE], after {len(facts.pieces)} chunks",
+        )
     return None
 
 
 def _breaks_contract(facts: StreamFacts) -> Verdict | None:
+    if not facts.finish_reasons and not facts.ended:
+        return Verdict("failed", "no_end", "the answer has no finish_reason")
     if len(facts.finish_reasons) > 1:
         return Verdict("failed", "two_finishes", f"finish reasons {facts.finish_reasons}")
     if facts.content_after_end:

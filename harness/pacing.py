@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -36,15 +37,27 @@ def bursts(*, quiet_rate: float, factor: float, every_s: float, for_s: float, du
     A burst lies in the middle of its period, so that a run starts and ends quietly. Raises UsageError when a
     burst does not fit into its period.
     """
-    for name, value in (("rate", quiet_rate), ("burst factor", factor), ("period", every_s), ("burst", for_s), ("duration", duration_s)):
-        if value <= 0:
-            raise UsageError(f"{name} {value:g} must be positive")
+    for name, value in (
+        ("rate", quiet_rate),
+        ("burst factor", factor),
+        ("period", every_s),
+        ("burst", for_s),
+        ("duration", duration_s),
+    ):
+        if not (value > 0 and isfinite(value)):
+            raise UsageError(f"{name} {value:g} must be positive and finite")
     if for_s >= every_s:
-        raise UsageError(f"a burst of {for_s:g} s does not fit into its period of {every_s:g} s; make it shorter or rarer")
+        raise UsageError(
+            f"a burst of {for_s:g} s does not fit into its period of {every_s:g} s; make it shorter or rarer"
+        )
     pieces, period = [], 0
     while (start := period * every_s) < duration_s:
         burst_at = start + (every_s - for_s) / 2
-        edges = [(start, burst_at, 1.0, "quiet"), (burst_at, burst_at + for_s, factor, "burst"), (burst_at + for_s, start + every_s, 1.0, "quiet")]
+        edges = [
+            (start, burst_at, 1.0, "quiet"),
+            (burst_at, burst_at + for_s, factor, "burst"),
+            (burst_at + for_s, start + every_s, 1.0, "quiet"),
+        ]
         for begin, end, times, phase in edges:
             if begin < duration_s:
                 pieces.append(Piece(begin, min(end, duration_s), quiet_rate * times, phase))

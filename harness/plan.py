@@ -46,6 +46,10 @@ class Shard:
     index: int = 0
     of: int = 1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.of:
+            raise ValueError(f"shard {self.index} of {self.of} does not exist; shards count from 0")
+
     def take(self, arrivals: Iterator[Arrival]) -> Iterator[Arrival]:
         return islice(arrivals, self.index, None, self.of)
 

@@ -53,18 +53,16 @@ class StreamFacts:
 def read_stream(reads: Iterable[tuple[float, bytes]], dialect: Dialect) -> StreamFacts:
     """Fold the body of a stream, given as `(arrival, bytes)` pairs in order."""
     facts, decoder = StreamFacts(), SseDecoder()
-    last_read = -1
-    for number, (at, piece) in enumerate(reads):
+    for at, piece in reads:
         for event in decoder.feed(piece):
             try:
                 meaning = dialect.event(event)
             except UnreadableEvent as error:
                 facts.unreadable = facts.unreadable or str(error)
                 continue
+            # One stamp, one read: however many pieces HTTP made of it.
+            facts.num_merged += bool(meaning.content and facts.content_at and facts.content_at[-1] == at)
             facts.note(meaning, at)
-            if meaning.content:
-                facts.num_merged += number == last_read
-                last_read = number
     facts.cut_inside_event = decoder.pending
     return facts
 

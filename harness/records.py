@@ -130,6 +130,7 @@ class RecordWriter:
         self.path = path
         self.num_opened = 0
         self.num_closed = 0
+        self._broken: str | None = None
         self._digest = hashlib.sha256()
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -149,20 +150,29 @@ class RecordWriter:
     def close(self, at: float) -> None:
         """Write the footer and close the file."""
         footer = Footer(
-            num_opened=self.num_opened, num_closed=self.num_closed, sha256=self._digest.hexdigest(), closed_at=at
+            num_opened=self.num_opened,
+            num_closed=self.num_closed,
+            sha256=self._digest.hexdigest(),
+            closed_at=at,
         )
-        self._write(footer)
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        try:
+            self._write(footer)
+            os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
 
     def _write(self, value: Header | RequestRecord | Footer) -> None:
+        if self._broken is not None:
+            raise RunError(self._broken)  # a line after a torn one would make the whole file unreadable
         line = _ENCODE(value) + b"\n"
         try:
             written = os.write(self._descriptor, line)
         except OSError as error:
-            raise RunError(f"cannot write records to {self.path}: {error.strerror}") from error
+            self._broken = f"cannot write records to {self.path}: {error.strerror}"
+            raise RunError(self._broken) from error
         if written != len(line):
-            raise RunError(f"only {written} of {len(line)} bytes of a record went to {self.path}; is the disk full?")
+            self._broken = f"only {written} of {len(line)} bytes of a record went to {self.path}; is the disk full?"
+            raise RunError(self._broken)
         self._digest.update(line)
 
 
@@ -193,6 +203,8 @@ def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
             if not line.endswith(b"\n"):
                 into.num_torn += 1
                 break
+            if into.footer is not None:
+                into.problems.append(f"{path.name}:{number}: a line after the footer")
             if line.startswith(b'{"kind":"request"'):
                 yield _decode("RequestRecord", line, path, number)
                 into.num_records += 1

@@ -44,13 +44,14 @@ class SseDecoder:
     @property
     def pending(self) -> bool:
         """Whether an event has begun that no blank line has ended: the stream was cut inside it."""
-        return bool(self._rest or self._data)
+        return bool(self._data or self._type or (self._rest and not self._rest.startswith(b":")))
 
     def _lines(self, piece: bytes) -> list[bytes]:
+        if not piece:
+            return []
         if self._after_cr and piece.startswith(b"\n"):
-            piece = piece[1:]
-        if piece:
-            self._after_cr = piece.endswith(b"\r")
+            piece = piece[1:]  # the second half of a CRLF that was cut in two
+        self._after_cr = piece.endswith(b"\r")
         text = self._rest + piece
         if not self._begun and text:
             if text in (b"\xef", b"\xef\xbb"):  # perhaps the start of a byte order mark

@@ -1,10 +1,10 @@
 """The run directory: one place for everything a run leaves behind.
 
-    manifest.json      what was asked, of whom, with which versions, on which machine
-    records-*.jsonl    one line a request, one file a writing process
-    samples-*.jsonl    what the instrument noticed about itself, once a second
-    ledger.jsonl       the mock's own account, when the mock was the server
-    summary.json       the fold of all that       report.html   the page
+manifest.json      what was asked, of whom, with which versions, on which machine
+records-*.jsonl    one line a request, one file a writing process
+samples-*.jsonl    what the instrument noticed about itself, once a second
+ledger.jsonl       the mock's own account, when the mock was the server
+summary.json       the fold of all that       report.html   the page
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ class RunDirectory:
         decoder = msgspec.json.Decoder(Sample)
         for path in sorted(self.path.glob("samples-*.jsonl")):
             lines = path.read_bytes().splitlines(keepends=True)
-            samples += [decoder.decode(line) for line in lines if line.endswith(b"\n")]
+            try:
+                samples += [decoder.decode(line) for line in lines if line.endswith(b"\n")]
+            except msgspec.DecodeError as error:
+                raise RunError(f"{path}: {error}") from error
         return sorted(samples, key=lambda sample: sample.at)
 
     def write_atomically(self, name: str, content: bytes) -> Path:
@@ -116,7 +119,9 @@ class RunDirectory:
 def create_run(path: Path) -> RunDirectory:
     """Make a new, empty run directory. Raises UsageError when there is one already or its name is unsafe."""
     if not _NAME.fullmatch(path.name):
-        raise UsageError(f"run name {path.name!r} must be 1 to 80 of A-Z a-z 0-9 . _ - and start with a letter or digit")
+        raise UsageError(
+            f"run name {path.name!r} must be 1 to 80 of A-Z a-z 0-9 . _ - and start with a letter or digit"
+        )
     try:
         path.mkdir(parents=True)
     except FileExistsError:

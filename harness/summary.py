@@ -6,21 +6,31 @@ itself); `*_from_send` are kept beside them. Latencies are those of requests tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from harness.instrument import Instrument, judge_instrument
 from harness.quantiles import Distribution, distribution
-from harness.records import Header, RecordFile
+from harness.records import RecordFile
 from harness.store import Manifest, RunDirectory, Sample
-from harness.table import OUTCOMES, Table, tabulate
+from harness.table import OUTCOMES, Floats, Ints, Table, tabulate
 from harness.truth import Truth, against_ledger
 from harness.verdict import RunVerdict, judge_run
 
-__all__ = ["ErrorClass", "Load", "RunData", "Summary", "Tokens", "load_run", "summarize"]
+__all__ = [
+    "ErrorClass",
+    "Load",
+    "RunData",
+    "Summary",
+    "Tokens",
+    "load_run",
+    "metrics",
+    "samples",
+    "summarize",
+]
 
 
 class Load(msgspec.Struct, kw_only=True):
@@ -38,7 +48,8 @@ class Load(msgspec.Struct, kw_only=True):
 class Tokens(msgspec.Struct, kw_only=True):
     """Token totals of ok requests and their rate from the first send to the last end.
 
-    `num_*_mismatches` count requests whose tokens, by the server's count, differ from the plan's.
+    `num_*_mismatches` count requests whose tokens differ from the plan's, among the `num_*_compared` that have a
+    plan and whose tokens the server counted.
     """
 
     num_prompt: int
@@ -47,7 +58,8 @@ class Tokens(msgspec.Struct, kw_only=True):
     per_source: dict[str, int]
     num_prompt_mismatches: int
     num_output_mismatches: int
-    num_compared: int
+    num_prompt_compared: int
+    num_output_compared: int
 
 
 class ErrorClass(msgspec.Struct, kw_only=True):
@@ -91,20 +103,17 @@ def load_run(directory: RunDirectory) -> RunData:
     return RunData(directory, manifest, table, files, directory.samples(), _truth(directory, table, files))
 
 
-def _truth(directory: RunDirectory, table: Table, files: Iterable[RecordFile]) -> Truth | None:
-    """Compare with the ledger, if there is one and the records come from one writer (one clock)."""
-    headers: list[Header] = [file.header for file in files if file.header is not None]
+def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Truth | None:
+    """Compare with the ledger, if there is one."""
     ledger = directory.path / "ledger.jsonl"
-    if not ledger.exists() or len({header.origin_monotonic for header in headers}) != 1:
-        return None
-    return against_ledger(ledger, table, headers[0])
+    return against_ledger(ledger, table, files) if ledger.exists() else None
 
 
 def summarize(run: RunData) -> Summary:
     """Fold a run into its summary."""
     table, manifest = run.table, run.manifest
-    num_missing = max(0, manifest.num_planned - len(table))
-    instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing)
+    num_missing = max(0, manifest.num_planned - len(set(table.request_ids)))
+    instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing, run.truth)
     load = _load(table, manifest, num_missing)
     return Summary(
         run_id=manifest.run_id,
@@ -122,7 +131,17 @@ def summarize(run: RunData) -> Summary:
 
 
 def metrics(table: Table) -> dict[str, Distribution]:
-    """The latency metrics of a run (see DESIGN words in ARCHITECTURE.md for the definitions)."""
+    """The latency metrics of a run, by name."""
+    return {name: distribution(values, weights) for name, (values, weights) in samples(table).items()}
+
+
+def samples(table: Table) -> dict[str, tuple[Floats, Ints | None]]:
+    """The samples behind each metric, in seconds, with the tokens each stands for where that is not one.
+
+    TTFT: intended time to first content. ITL: gap between content chunks over the tokens of the later one, weighted by
+    them; chunk gap: the raw gap. TPOT: (last content - first content) / (output tokens - 1), missing for one token.
+    E2E: intended time to the end of the stream. Only ok requests; NaN is missing.
+    """
     ok = table.is_outcome("ok")
     first, last, done = table["first_token_at"][ok], table["last_token_at"][ok], table["done_at"][ok]
     intended, sent, output = table["intended_at"][ok], table["sent_at"][ok], table["num_output_tokens"][ok]
@@ -131,14 +150,14 @@ def metrics(table: Table) -> dict[str, Distribution]:
     rows = np.repeat(ok, np.diff(table.gap_start))
     gaps, weights = table.gaps[rows], table.gap_tokens[rows]
     return {
-        "ttft": distribution(first - intended),
-        "ttft_from_send": distribution(first - sent),
-        "itl": distribution(gaps / weights, weights),
-        "chunk_gap": distribution(gaps),
-        "tpot": distribution(tpot),
-        "e2e": distribution(done - intended),
-        "e2e_from_send": distribution(done - sent),
-        "connect": distribution(table["connected_at"][ok] - sent),
+        "ttft": (first - intended, None),
+        "ttft_from_send": (first - sent, None),
+        "itl": (gaps / weights, weights),
+        "chunk_gap": (gaps, None),
+        "tpot": (tpot, None),
+        "e2e": (done - intended, None),
+        "e2e_from_send": (done - sent, None),
+        "connect": (table["connected_at"][ok] - sent, None),
     }
 
 
@@ -167,10 +186,16 @@ def _tokens(table: Table) -> Tokens:
         per_source=dict(table.token_sources),
         num_prompt_mismatches=_mismatches(table, "prompt"),
         num_output_mismatches=_mismatches(table, "output"),
-        num_compared=int((ok & ~np.isnan(table["planned_prompt_tokens"])).sum()),
+        num_prompt_compared=int(_comparable(table, "prompt").sum()),
+        num_output_compared=int(_comparable(table, "output").sum()),
     )
 
 
 def _mismatches(table: Table, what: str) -> int:
-    planned, counted = table[f"planned_{what}_tokens"], table[f"num_{what}_tokens"]
-    return int((table.is_outcome("ok") & ~np.isnan(planned) & (planned != counted)).sum())
+    differ = table[f"planned_{what}_tokens"] != table[f"num_{what}_tokens"]
+    return int((_comparable(table, what) & differ).sum())
+
+
+def _comparable(table: Table, what: str) -> npt.NDArray[np.bool_]:
+    known = ~np.isnan(table[f"planned_{what}_tokens"]) & ~np.isnan(table[f"num_{what}_tokens"])
+    return table.is_outcome("ok") & table.counted_by_server & known

@@ -14,14 +14,22 @@ import numpy.typing as npt
 
 from harness.records import Outcome, RequestRecord
 
-__all__ = ["OUTCOMES", "Table", "tabulate"]
+__all__ = ["OUTCOMES", "Floats", "Ints", "Table", "tabulate"]
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_INSTANTS = ("intended_at", "sent_at", "connected_at", "first_byte_at", "first_token_at", "last_token_at", "done_at")
+_INSTANTS = (
+    "intended_at",
+    "sent_at",
+    "connected_at",
+    "first_byte_at",
+    "first_token_at",
+    "last_token_at",
+    "done_at",
+)
 _COUNTS = (
     "planned_prompt_tokens", "planned_output_tokens", "num_prompt_tokens", "num_output_tokens", "num_chunks",
     "num_merged_chunks", "num_attempts",
@@ -39,6 +47,7 @@ class Table:
     columns: dict[str, Floats]
     outcome: npt.NDArray[np.int8]
     stream: npt.NDArray[np.bool_]
+    counted_by_server: npt.NDArray[np.bool_]
     phase: list[str | None]
     gaps: Floats
     gap_tokens: Ints
@@ -55,13 +64,20 @@ class Table:
         return len(self.outcome)
 
     def is_outcome(self, name: str) -> npt.NDArray[np.bool_]:
-        return self.outcome == OUTCOMES.index(name)
+        return np.asarray(self.outcome == OUTCOMES.index(name))
 
 
 def tabulate(records: Iterable[RequestRecord]) -> Table:
     """Read records into columns."""
     columns = {name: array("d") for name in (*_INSTANTS, *_COUNTS)}
-    outcome, stream, gaps, gap_tokens, gap_start = array("b"), array("b"), array("d"), array("q"), array("q", [0])
+    by_server = array("b")
+    outcome, stream, gaps, gap_tokens, gap_start = (
+        array("b"),
+        array("b"),
+        array("d"),
+        array("q"),
+        array("q", [0]),
+    )
     phase: list[str | None] = []
     request_ids: list[str] = []
     errors: Counter[tuple[str, str]] = Counter()
@@ -73,6 +89,7 @@ def tabulate(records: Iterable[RequestRecord]) -> Table:
             column.append(nan if value is None else value)
         outcome.append(OUTCOMES.index(record.outcome))
         stream.append(record.stream)
+        by_server.append(record.token_source == "server")
         phase.append(record.phase)
         request_ids.append(record.request_id)
         if record.token_gaps_s:
@@ -83,11 +100,13 @@ def tabulate(records: Iterable[RequestRecord]) -> Table:
             label = (record.outcome, record.error_kind)
             errors[label] += 1
             examples.setdefault(label, record.error_text or "")
-        sources[record.token_source or "unknown"] += 1
+        if record.outcome == "ok":
+            sources[record.token_source or "unknown"] += 1
     return Table(
         {name: np.array(column) for name, column in columns.items()},
         np.array(outcome, dtype=np.int8),
         np.array(stream, dtype=np.bool_),
+        np.array(by_server, dtype=np.bool_),
         phase,
         np.array(gaps),
         np.array(gap_tokens, dtype=np.int64),

@@ -22,11 +22,12 @@ _COLUMNS = (50.0, 90.0, 95.0, 99.0)
 
 
 def milliseconds(seconds: float | None) -> str:
-    """A duration as text, three significant digits; a dash for a missing one."""
+    """A duration as text, three significant digits, none finer than 10 µs; a dash for a missing one."""
     if seconds is None:
         return "–"
     value = seconds * 1e3
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    # Rounded first: 99.96 has three digits as 100, not as 100.0.
+    digits = 0 if abs(round(value, 1)) >= 100 else 1 if abs(round(value, 2)) >= 10 else 2
     return f"{value:,.{digits}f}"
 
 
@@ -40,30 +41,34 @@ def percentile_cell(metric: Distribution, percent: float) -> str:
 
 def summary_text(summary: Summary) -> str:
     """The run in a dozen lines: verdict first."""
-    load, tokens, instrument = summary.load, summary.tokens, summary.instrument
-    outcomes = ", ".join(f"{num} {name}" for name, num in load.outcomes.items() if num)
-    lines = [
-        "",
-        f"{summary.verdict.answer}: {'; '.join(summary.verdict.reasons)}",
-        "",
-        f"  load        asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s; "
-        f"{load.num_sent} of {load.num_planned} requests sent in {load.duration_s:.0f} s: {outcomes or 'none ended'}",
-        f"  tokens      {tokens.num_prompt:,} in, {tokens.num_output:,} out"
-        + (f", {tokens.output_rate:,.0f} out/s" if tokens.output_rate is not None else ""),
-        f"  instrument  {instrument.state}, send lag p99 {percentile_cell(instrument.send_lag, 99)} ms, "
-        f"max {milliseconds(instrument.send_lag.maximum)} ms",
-    ]
-    if summary.truth is not None:
-        error = summary.truth.ttft_error
-        lines.append(
-            f"  truth       TTFT error against the ledger p50 {percentile_cell(error, 50)} ms, p99 {percentile_cell(error, 99)} ms "
-            f"over {error.num} streams"
-        )
-    lines += ["", "  ms            n  " + "".join(f"{f'p{percent:g}':>10}" for percent in _COLUMNS) + f"{'max':>10}"]
+    lines = ["", f"{summary.verdict.answer}: {'; '.join(summary.verdict.reasons)}", ""]
+    lines += [f"  {name:<12}{text}" for name, text in _headlines(summary)]
+    names = "".join(f"{f'p{percent:g}':>10}" for percent in _COLUMNS)
+    lines += ["", f"  ms            n  {names}{'max':>10}"]
     for name in _SHOWN:
         metric = summary.metrics[name]
         cells = "".join(f"{percentile_cell(metric, percent):>10}" for percent in _COLUMNS)
         lines.append(f"  {METRIC_NAMES[name]:<7}{metric.num:>8}  {cells}{milliseconds(metric.maximum):>10}")
-    for error_class in summary.errors[:5]:
-        lines.append(f"  {error_class.num:>6} x {error_class.outcome}/{error_class.kind}: {error_class.example[:100]}")
+    for error in summary.errors[:5]:
+        lines.append(f"  {error.num:>6} x {error.outcome}/{error.kind}: {error.example[:100]}")
     return "\n".join(lines)
+
+
+def _headlines(summary: Summary) -> list[tuple[str, str]]:
+    load, tokens, instrument = summary.load, summary.tokens, summary.instrument
+    outcomes = ", ".join(f"{num} {name}" for name, num in load.outcomes.items() if num) or "none ended"
+    rate = f", {tokens.output_rate:,.0f} out/s" if tokens.output_rate is not None else ""
+    lag = instrument.send_lag
+    lags = f"send lag p99 {percentile_cell(lag, 99)} ms, max {milliseconds(lag.maximum)} ms"
+    lines = [
+        ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
+        ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
+        ("tokens", f"{tokens.num_prompt:,} in, {tokens.num_output:,} out{rate}"),
+        ("instrument", f"{instrument.state}; {lags}"),
+    ]
+    lines += [("", reason) for reason in instrument.reasons]
+    if summary.truth is not None:
+        error = summary.truth.ttft_error
+        cells = f"p50 {percentile_cell(error, 50)} ms, p99 {percentile_cell(error, 99)} ms"
+        lines.append(("truth", f"TTFT error against the mock's ledger {cells}, {error.num} streams"))
+    return lines

@@ -12,11 +12,12 @@ replayed would answer another question.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
-from math import floor, isfinite
+from itertools import groupby, pairwise
+from math import floor, inf, isfinite
 from pathlib import Path
 
 import msgspec
@@ -50,7 +51,7 @@ def read_trace(path: Path) -> list[TraceRow]:
     except OSError as error:
         raise TraceError(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise TraceError(path, f"is not UTF-8: {error.reason} at byte {error.start}") from error
+        raise TraceError(path, f"is not UTF-8: {error.reason}", line=_first_bad_line(path)) from error
     if not rows:
         raise TraceError(path, "holds no request")
     origin = rows[0].at_s
@@ -58,7 +59,12 @@ def read_trace(path: Path) -> list[TraceRow]:
 
 
 def trace_plan(
-    path: Path, *, window: tuple[float, float] | None = None, speed: float = 1.0, scale: float = 1.0, seed: int = 0
+    path: Path,
+    *,
+    window: tuple[float, float] | None = None,
+    speed: float = 1.0,
+    scale: float = 1.0,
+    seed: int = 0,
 ) -> LoadPlan:
     """A plan that replays a trace.
 
@@ -68,14 +74,17 @@ def trace_plan(
     if speed <= 0 or scale <= 0:
         raise UsageError(f"--speed {speed:g} and --scale {scale:g} must be positive")
     rows = read_trace(path)
-    start, end = window if window is not None else (0.0, rows[-1].at_s + 1e-9)
+    start, end = window if window is not None else (0.0, inf)
     chosen = [replace(row, at_s=row.at_s - start) for row in rows if start <= row.at_s < end]
     if not chosen:
-        raise UsageError(f"no request of {path} lies in the window {start:g}s:{end:g}s; the trace is {rows[-1].at_s:.1f} s long")
-    span = end - start if window is not None else rows[-1].at_s
+        raise UsageError(
+            f"no request of {path} lies in the window {start:g}s:{end:g}s; the trace is {rows[-1].at_s:.1f} s long"
+        )
+    span = min(end, rows[-1].at_s) - start
     scaled = chosen if scale == 1 else _scaled(chosen, scale, seed)
     items = tuple(_arrival(index, row, speed) for index, row in enumerate(scaled))
-    duration_s = max(span / speed, items[-1].at_s)
+    # A plan lasts at least a second, so that a trace of one request has a rate.
+    duration_s = max(span / speed, items[-1].at_s, 1.0)
     about: dict[str, object] = {
         "arrivals": f"trace {path.name}",
         "trace": path.name,
@@ -91,7 +100,12 @@ def trace_plan(
 def _arrival(index: int, row: TraceRow, speed: float) -> Arrival:
     block = _MOONCAKE_BLOCK if row.blocks else 0
     return Arrival(
-        index, row.at_s / speed, row.num_prompt_tokens, row.num_output_tokens, prefix_blocks=row.blocks, block_tokens=block
+        index,
+        row.at_s / speed,
+        row.num_prompt_tokens,
+        row.num_output_tokens,
+        prefix_blocks=row.blocks,
+        block_tokens=block,
     )
 
 
@@ -110,7 +124,7 @@ def _scaled(rows: list[TraceRow], scale: float, seed: int) -> list[TraceRow]:
 
 
 def _spread(rows: list[TraceRow]) -> list[TraceRow]:
-    """Spread requests that share an instant evenly up to the next one.
+    """Spread requests that share an instant evenly over the bin that their instants were rounded to.
 
     Mooncake's timestamps are rounded to 3 s: replayed as they stand they would be bursts nobody sent.
     """
@@ -118,10 +132,23 @@ def _spread(rows: list[TraceRow]) -> list[TraceRow]:
     if all(len(group) == 1 for group in groups):
         return rows
     spread: list[TraceRow] = []
-    for number, group in enumerate(groups):
-        gap = groups[number + 1][0].at_s - group[0].at_s if number + 1 < len(groups) else 0.0
-        spread += [replace(row, at_s=row.at_s + gap * place / len(group)) for place, row in enumerate(group)]
+    starts = [group[0].at_s for group in groups]
+    # The bin is the smallest step between instants: requests of one bin must not reach into an empty one.
+    width = min((after - before for before, after in pairwise(starts)), default=0.0)
+    for group in groups:
+        spread += [replace(row, at_s=row.at_s + width * place / len(group)) for place, row in enumerate(group)]
     return spread
+
+
+def _first_bad_line(path: Path) -> int | None:
+    """The number of the first line that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None
 
 
 # -- formats ---------------------------------------------------------------------------------------------
@@ -137,35 +164,49 @@ class _Columns:
     instant: Callable[[str], float]
 
 
-_CSV_FORMATS = (
-    _Columns("TIMESTAMP", "ContextTokens", "GeneratedTokens", lambda text: _datetime_seconds(text)),
-    _Columns("arrival_s", "prompt_tokens", "output_tokens", float),
+_DATETIME = re.compile(
+    r"(?P<whole>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?", re.ASCII
 )
 
 
 def _datetime_seconds(text: str) -> float:
     # Azure writes seven digits of fraction; datetime reads six.
-    whole, _, fraction = text.partition(".")
-    return datetime.fromisoformat(whole + "+00:00").timestamp() + float(f"0.{fraction or 0}")
+    parts = _DATETIME.fullmatch(text.strip())
+    if parts is None:
+        raise ValueError(text)
+    whole = datetime.fromisoformat(parts["whole"] + (parts["zone"] or "+00:00"))
+    return whole.timestamp() + float(f"0{parts['fraction'] or ''}")
+
+
+_CSV_FORMATS = (
+    _Columns("TIMESTAMP", "ContextTokens", "GeneratedTokens", _datetime_seconds),
+    _Columns("arrival_s", "prompt_tokens", "output_tokens", float),
+)
 
 
 def _csv(path: Path, file: Iterator[str]) -> Iterator[TraceRow]:
     reader = csv.DictReader(file, strict=True)
-    names = reader.fieldnames or []
-    columns = next((c for c in _CSV_FORMATS if {c.at, c.prompt, c.output} <= set(names)), None)
-    if columns is None:
-        known = " or ".join(f"{c.at},{c.prompt},{c.output}" for c in _CSV_FORMATS)
-        raise TraceError(path, f"columns {','.join(names)!r} are none that can be read; expected {known}", line=1)
-    before = -float("inf")
     try:
+        columns = _columns(path, list(reader.fieldnames or []))
+        before = -inf
         for cells in reader:
             line = reader.line_num
-            at = _instant(path, line, columns, cells[columns.at], before)
+            if None in cells:
+                raise TraceError(path, f"has more cells than the {len(reader.fieldnames or [])} columns", line=line)
+            before = _instant(path, line, columns, cells[columns.at], before)
             prompt = _count(path, line, columns.prompt, cells[columns.prompt])
-            yield TraceRow(at, prompt, _count(path, line, columns.output, cells[columns.output]))
-            before = at
+            yield TraceRow(before, prompt, _count(path, line, columns.output, cells[columns.output]))
     except csv.Error as error:
-        raise TraceError(path, f"is not CSV: {error}", line=reader.line_num) from error
+        # The outer reader counts the lines it has handed on, the inner one those it has read.
+        raise TraceError(path, f"is not CSV: {error}", line=reader.reader.line_num) from error
+
+
+def _columns(path: Path, names: list[str]) -> _Columns:
+    for columns in _CSV_FORMATS:
+        if {columns.at, columns.prompt, columns.output} <= set(names):
+            return columns
+    known = " or ".join(f"{c.at},{c.prompt},{c.output}" for c in _CSV_FORMATS)
+    raise TraceError(path, f"columns {','.join(names)!r} are none that can be read; expected {known}", line=1)
 
 
 def _instant(path: Path, line: int, columns: _Columns, text: str | None, before: float) -> float:
@@ -180,7 +221,12 @@ def _in_order(path: Path, line: int, column: str, at: float, before: float) -> f
     if not isfinite(at):
         raise TraceError(path, f"{at} is not an instant", line=line, column=column)
     if at < before:
-        raise TraceError(path, f"{at} lies before the previous row at {before}; rows must be in order of time", line=line, column=column)
+        raise TraceError(
+            path,
+            f"{at} lies before the previous row at {before}; rows must be in order of time",
+            line=line,
+            column=column,
+        )
     return at
 
 
@@ -209,12 +255,12 @@ class _PlainLine(msgspec.Struct):
 
 def _jsonl(path: Path, file: Iterator[str]) -> Iterator[TraceRow]:
     decoder: msgspec.json.Decoder[_MooncakeLine | _PlainLine] | None = None
-    before = -float("inf")
+    before = -inf
     for line, text in enumerate(file, start=1):
         if not text.strip():
             continue
         if decoder is None:
-            decoder = msgspec.json.Decoder(_MooncakeLine if '"input_length"' in text else _PlainLine)  # type: ignore[arg-type]
+            decoder = msgspec.json.Decoder(_MooncakeLine if '"input_length"' in text else _PlainLine)
         try:
             row = decoder.decode(text)
         except msgspec.ValidationError as error:

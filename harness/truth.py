@@ -6,15 +6,16 @@ comparison is not made; a difference of wall clocks would be reported as an erro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from harness.errors import RunError
 from harness.quantiles import Distribution, distribution
-from harness.records import Header
+from harness.records import RecordFile
 from harness.table import Table
 
 __all__ = ["Truth", "against_ledger"]
@@ -45,27 +46,43 @@ class _LedgerEntry(msgspec.Struct):
     outcome: str | None
 
 
+class _LedgerHeader(msgspec.Struct):
+    boot_id: str | None
+    monotonic_origin: float
+
+
 _ENTRY = msgspec.json.Decoder(_LedgerEntry)
+_HEADER = msgspec.json.Decoder(_LedgerHeader)
+_Line = TypeVar("_Line")
 
 
-def against_ledger(path: Path, table: Table, header: Header) -> Truth | None:
+def _decode(decoder: msgspec.json.Decoder[_Line], line: bytes, path: Path, number: int) -> _Line:
+    try:
+        return decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}:{number}: {error}") from error
+
+
+def against_ledger(path: Path, table: Table, files: Sequence[RecordFile]) -> Truth | None:
     """Compare the records with a ledger file; None when their clocks cannot be compared.
 
-    `header` is that of the records' writer: it ties their instants to the machine's monotonic clock.
+    `files` are the record files in the order of the table's rows: their headers tie instants to the monotonic clock.
     """
     lines = path.read_bytes().splitlines(keepends=True)
     if not lines:
         return None
-    ledger_header = msgspec.json.decode(lines[0])
-    if header.boot_id is None or ledger_header.get("boot_id") != header.boot_id:
+    ledger_header = _decode(_HEADER, lines[0], path, 1)
+    headers = [file.header for file in files]
+    if any(header is None or header.boot_id is None or header.boot_id != ledger_header.boot_id for header in headers):
         return None
-    shift = ledger_header["monotonic_origin"] - header.origin_monotonic
+    origins = [header.origin_monotonic for header in headers if header is not None]
+    shift = ledger_header.monotonic_origin - np.repeat(origins, [file.num_records for file in files])
     entries = _read_entries(path, lines[1:])
     rows = {request_id: row for row, request_id in enumerate(table.request_ids)}
     matched = [(rows[key], entry) for key, entry in entries.items() if key in rows]
     streams = [(row, entry) for row, entry in matched if entry.stream and entry.written_at]
-    first = np.array([table["first_token_at"][row] - (entry.written_at[0] + shift) for row, entry in streams])
-    last = np.array([table["last_token_at"][row] - (entry.written_at[-1] + shift) for row, entry in streams])
+    first = np.array([table["first_token_at"][row] - (entry.written_at[0] + shift[row]) for row, entry in streams])
+    last = np.array([table["last_token_at"][row] - (entry.written_at[-1] + shift[row]) for row, entry in streams])
     late = [w - p for entry in entries.values() for w, p in zip(entry.written_at, entry.planned_at, strict=True)]
     sent = {table.request_ids[row] for row in np.flatnonzero(~np.isnan(table["sent_at"]))}
     return Truth(
@@ -85,10 +102,7 @@ def _read_entries(path: Path, lines: list[bytes]) -> dict[str, _LedgerEntry]:
     for number, line in enumerate(lines, start=2):
         if not line.endswith(b"\n"):
             break
-        try:
-            entry = _ENTRY.decode(line)
-        except msgspec.DecodeError as error:
-            raise RunError(f"{path}:{number}: {error}") from error
+        entry = _decode(_ENTRY, line, path, number)
         if entry.client_request_id is not None:
             entries[entry.client_request_id] = entry
     return entries

@@ -37,7 +37,11 @@ def judge_run(instrument: Instrument, outcomes: Mapping[str, int]) -> RunVerdict
     return _verdict("PASS", ["every request that was sent was answered or throttled"])
 
 
-_WORDS = {"failed": "failed", "cut": "were cut by the server", "incomplete": "were still open when the run ended"}
+_WORDS = {
+    "failed": "failed",
+    "cut": "were cut by the server",
+    "incomplete": "were still open when the run ended",
+}
 
 
 def _verdict(answer: str, reasons: list[str]) -> RunVerdict:

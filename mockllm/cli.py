@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,8 +27,8 @@ def serve(
     what: Annotated[str, typer.Argument(help="A bundled profile (see `mockllm profiles`) or a YAML file.")] = "hosted",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    seed: Annotated[Optional[int], typer.Option(help="Seed of all random draws; overrides the file's.")] = None,  # noqa: UP045
-    ledger: Annotated[Optional[Path], typer.Option(help="Append what was planned and written, as JSON lines.")] = None,  # noqa: UP045
+    seed: Annotated[int | None, typer.Option(help="Seed of all random draws; overrides the file's.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Append what was planned and written, as JSON lines.")] = None,
 ) -> None:
     """Serve a profile or a deployment over HTTP, on this machine only unless --host says otherwise."""
     from mockllm.server.run import serve as run  # the HTTP stack is slow to import and only needed here
@@ -51,7 +51,9 @@ def profiles() -> None:
     for name in bundled_profiles():
         profile = load_profile(name)
         ttft, tpot = _headline(profile)
-        table.add_row(name, profile.model, profile.kind, f"{ttft * 1e3:.0f} ms", f"{tpot * 1e3:.1f} ms", profile.summary)
+        table.add_row(
+            name, profile.model, profile.kind, f"{ttft * 1e3:.0f} ms", f"{tpot * 1e3:.1f} ms", profile.summary
+        )
     Console().print(table)
 
 

@@ -177,7 +177,8 @@ def bundled_profiles() -> list[str]:
 
 def parse_profile(document: Document) -> BatchedProfile | HostedProfile:
     """A profile from a parsed file. Raises DeploymentError with the line of the first broken rule."""
-    return _validated(document, _PROFILE)
+    profile: BatchedProfile | HostedProfile = _validated(document, _PROFILE)
+    return profile
 
 
 def load_profile(name: str) -> BatchedProfile | HostedProfile:
@@ -207,12 +208,18 @@ def load_deployment(what: str) -> Deployment:
     for index, entry in enumerate(file.models):
         if entry.name in profiles:
             raise DeploymentError(
-                path, f"{entry.name!r} stands twice", line=document.line_of(("models", index, "name")), key=f"models[{index}].name"
+                path,
+                f"{entry.name!r} stands twice",
+                line=document.line_of(("models", index, "name")),
+                key=f"models[{index}].name",
             )
         if entry.profile not in bundled_profiles():
             rule = f"{entry.profile!r} is not a bundled profile; there are: {', '.join(bundled_profiles())}"
             raise DeploymentError(
-                path, rule, line=document.line_of(("models", index, "profile")), key=f"models[{index}].profile"
+                path,
+                rule,
+                line=document.line_of(("models", index, "profile")),
+                key=f"models[{index}].profile",
             )
         profiles[entry.name] = load_profile(entry.profile)
     return Deployment(name=path.stem, seed=file.seed, profiles=profiles)
@@ -246,7 +253,11 @@ def _validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
         location = tuple(part for part in first["loc"] if part not in ("batched", "hosted"))
         message, value = first["msg"].removeprefix("Value error, "), f" (got {first['input']!r})"
         if first["type"] == "union_tag_invalid":
-            location, message, value = (*location, "kind"), f"is {first['ctx']['tag']!r}; it must be batched or hosted", ""
+            location, message, value = (
+                (*location, "kind"),
+                f"is {first['ctx']['tag']!r}; it must be batched or hosted",
+                "",
+            )
         elif first["type"] in ("missing", "value_error"):
             value = ""
         raise DeploymentError(

@@ -1,8 +1,8 @@
 """Failures of the mock itself. A bad request from a client is not one of these: it is an `ApiError` value.
 
-    MockError
-     ├── DeploymentError     a profile or deployment file breaks a rule (file, line, key, value, rule)
-     └── ServeError          the server cannot start: address in use, unknown profile name
+MockError
+ ├── DeploymentError     a profile or deployment file breaks a rule (file, line, key, value, rule)
+ └── ServeError          the server cannot start: address in use, unknown profile name
 """
 
 from __future__ import annotations

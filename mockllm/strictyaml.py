@@ -44,7 +44,8 @@ def read_yaml(path: Path) -> Document:
         text = raw.decode()
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise DeploymentError(path, f"alias *{event.anchor} is not allowed", line=event.start_mark.line + 1)
+                line = event.start_mark.line + 1 if event.start_mark else None
+                raise DeploymentError(path, f"alias *{event.anchor} is not allowed", line=line)
         node = yaml.compose(text, yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise DeploymentError(path, f"is not UTF-8: {error.reason} at byte {error.start}") from error
@@ -58,14 +59,18 @@ def read_yaml(path: Path) -> Document:
     return Document(path, yaml.safe_load(text), lines)
 
 
-def _walk(path: Path, node: yaml.Node | None, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+def _walk(
+    path: Path, node: yaml.Node | None, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
+) -> None:
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             key = str(key_node.value)
             line = key_node.start_mark.line + 1
             if (*at, key) in lines:
                 first = lines[(*at, key)]
-                raise DeploymentError(path, f"stands twice (first on line {first}); keys must be unique", line=line, key=key)
+                raise DeploymentError(
+                    path, f"stands twice (first on line {first}); keys must be unique", line=line, key=key
+                )
             lines[(*at, key)] = line
             _walk(path, value_node, (*at, key), lines)
     elif isinstance(node, yaml.SequenceNode):

@@ -22,6 +22,6 @@ def o200k_counter() -> TokenCounter:
     tokenizer = Tokenizer.from_pretrained("o200k_base")
 
     def count(text: str) -> int:
-        return len(tokenizer.encode(text))
+        return len(tokenizer.encode_ordinary(text))
 
     return count

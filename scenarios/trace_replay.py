@@ -25,9 +25,13 @@ from harness.units import parse_window
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    group = parser.add_argument_group("trace replay", "The rate is the trace's: -r is refused. -t cuts the replay short.")
+    group = parser.add_argument_group(
+        "trace replay", "The rate is the trace's: -r is refused. -t cuts the replay short."
+    )
     group.add_argument("--trace", default="", metavar="FILE", help="The trace to replay.")
-    group.add_argument("--window", default="", help="Piece of the trace: 120s is the first 120 s, 10m:12m what lies between.")
+    group.add_argument(
+        "--window", default="", help="Piece of the trace: 120s is the first 120 s, 10m:12m what lies between."
+    )
     group.add_argument("--speed", type=float, default=1.0, help="2 replays twice as fast.")
     group.add_argument("--scale", type=float, default=1.0, help="2 sends every request twice, 0.5 every other one.")
 

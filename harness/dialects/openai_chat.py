@@ -14,10 +14,20 @@ __all__ = ["OPENAI_CHAT", "chat_body"]
 
 
 def chat_body(
-    model: str, prompt: str, *, stream: bool, max_tokens: int | None, exact_length: bool, temperature: float | None = None
+    model: str,
+    prompt: str,
+    *,
+    stream: bool,
+    max_tokens: int | None,
+    exact_length: bool,
+    temperature: float | None = None,
 ) -> bytes:
     """A request body. `exact_length` asks for exactly `max_tokens` tokens (`ignore_eos`, which vLLM and its kin know)."""
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream}
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "stream": stream,
+    }
     if stream:
         body["stream_options"] = {"include_usage": True}
     if max_tokens is not None:

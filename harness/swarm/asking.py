@@ -15,7 +15,15 @@ __all__ = ["complete_record", "open_record"]
 
 
 def open_record(
-    request_id: str, arrival: Arrival, intended_at: float, *, scenario: str, user_class: str, dialect: Dialect, model: str, stream: bool
+    request_id: str,
+    arrival: Arrival,
+    intended_at: float,
+    *,
+    scenario: str,
+    user_class: str,
+    dialect: Dialect,
+    model: str,
+    stream: bool,
 ) -> RequestRecord:
     """The plan's half of a record."""
     return RequestRecord(
@@ -54,7 +62,11 @@ def complete_record(
         stream=record.stream,
         facts=facts,
     )
-    record.outcome, record.error_kind, record.error_text = verdict.outcome, verdict.error_kind, verdict.error_text
+    record.outcome, record.error_kind, record.error_text = (
+        verdict.outcome,
+        verdict.error_kind,
+        verdict.error_text,
+    )
     return record
 
 
@@ -70,11 +82,17 @@ def _tokens(record: RequestRecord, facts: StreamFacts, count: Callable[[str], in
     counts: list[int] | None = None
     if record.stream and facts.content_at:
         record.num_chunks, record.num_merged_chunks = len(facts.pieces), facts.num_merged
-        record.first_token_at, record.last_token_at = _rounded(facts.content_at[0]), _rounded(facts.content_at[-1])
+        record.first_token_at, record.last_token_at = (
+            _rounded(facts.content_at[0]),
+            _rounded(facts.content_at[-1]),
+        )
         record.token_gaps_s = facts.gaps()
         record.chunk_tokens = counts = chunk_tokens(facts, count)
     if facts.usage is not None:
-        record.num_prompt_tokens, record.num_cached_tokens = facts.usage.num_prompt_tokens, facts.usage.num_cached_tokens
+        record.num_prompt_tokens, record.num_cached_tokens = (
+            facts.usage.num_prompt_tokens,
+            facts.usage.num_cached_tokens,
+        )
         record.num_reasoning_tokens = facts.usage.num_reasoning_tokens
         record.num_output_tokens = facts.usage.num_output_tokens
     if record.num_output_tokens is not None:

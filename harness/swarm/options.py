@@ -66,6 +66,14 @@ def add_options(parser: Any) -> None:
         "that do not know ignore_eos (vLLM, SGLang and mockllm know it; OpenAI does not).",
     )
     group.add_argument(
-        "--drain", type=duration, default=60.0, metavar="TIME", help="How long to wait for open answers at the end."
+        "--drain",
+        type=duration,
+        default=60.0,
+        metavar="TIME",
+        help="How long to wait for open answers at the end.",
+    )
+    # Locust answers --help before it has read the scenario; this option is answered after.
+    group.add_argument(
+        "--scenario-help", action="help", help="Print this help with the scenario's own options, and exit."
     )
     group.add_argument("--progress", action="store_true", help="Print a line of progress to stderr every second.")

@@ -37,10 +37,11 @@ __all__ = ["PlanShape", "register"]
 
 _LEAD_S = 0.5  # between the start of a run and its origin: time to build the plan
 _LEAD_DISTRIBUTED_S = 2.0
+_FINISHED = "harness_finished"
 _LOG = logging.getLogger("harness")
 
 
-class PlanShape(LoadTestShape):  # type: ignore[misc]
+class PlanShape(LoadTestShape):
     """One user a worker while the plan runs, then the end. `-u`, `-r` and `-t` are the plan's (see options.py)."""
 
     abstract = True
@@ -70,6 +71,7 @@ class Swarm:
     manifest: Manifest | None = None
     directory: Path | None = None
     greenlets: list[Any] = field(default_factory=list)
+    num_finished: int = 0  # workers that have sent their share and have all their answers
 
     # -- questions -----------------------------------------------------------------------------------
 
@@ -96,13 +98,19 @@ class Swarm:
             return False
         if self.run is not None and self.run.finished:
             return True
+        if self.is_master and self.num_finished >= self.manifest.num_workers:
+            return True
         ends = self.manifest.started_wall + self.manifest.duration_s + float(self.options.drain) + _LEAD_DISTRIBUTED_S
         return time.time() > ends + 1.0
 
     def plan(self, options: Namespace) -> LoadPlan:
         """The plan the command line asks for, cut at -t."""
         asked = PlanOptions(
-            self.asked_rate, self.asked_duration_s, self.asked_users or DEFAULT_MAX_IN_FLIGHT, int(options.seed), options
+            self.asked_rate,
+            self.asked_duration_s,
+            self.asked_users or DEFAULT_MAX_IN_FLIGHT,
+            int(options.seed),
+            options,
         )
         plan = self.user_class.plan(asked)
         if self.asked_duration_s is not None:
@@ -119,8 +127,9 @@ class Swarm:
             settings, plan = self._from_master()
         else:
             settings, plan = self._prepare()
+        self.num_finished = 0
         if not self.is_master:
-            self.run = LoadRun(settings, plan, self.user_class.__name__)
+            self.run = LoadRun(settings, plan, self.user_class.__name__, on_finished=self._tell_master)
             self.user_class.load_run = self.run
             if self.options.progress:
                 self.greenlets.append(gevent.spawn(progress.show, self.run))
@@ -212,6 +221,14 @@ class Swarm:
             machine=machine(),
         )
 
+    def _tell_master(self) -> None:
+        if self.is_worker:
+            self.environment.runner.send_message(_FINISHED)
+
+    def note_finished(self, **_: Any) -> None:
+        """A worker says that its share is done."""
+        self.num_finished += 1
+
     def _from_master(self) -> tuple[RunSettings, LoadPlan]:
         options = self.options
         self.asked_rate, self.asked_duration_s, self.asked_users = options.harness_asked
@@ -275,12 +292,16 @@ def _on_init(environment: Environment, **_: Any) -> None:
     with _clean_exit():
         if len(environment.user_classes) != 1:
             names = ", ".join(cls.__name__ for cls in environment.user_classes)
-            raise UsageError(f"one scenario asks one question: found the user classes {names}; name one on the command line")
+            raise UsageError(
+                f"one scenario asks one question: found the user classes {names}; name one on the command line"
+            )
         swarm = Swarm(environment, classes[0])
         if not swarm.is_worker:
             _read_asked(swarm)
             environment.shape_class = PlanShape(swarm)
             environment.shape_class.runner = environment.runner
+            if swarm.is_master:
+                environment.runner.register_message(_FINISHED, swarm.note_finished)
             if environment.web_ui is None:
                 _check_before_start(swarm)
                 # Locust installs its own handler only after a shape has ended; until then SIGTERM would kill us.

@@ -17,7 +17,10 @@ def line(run: LoadRun) -> str:
     """The state of the run in one line."""
     now, planned = max(0.0, run.now()), run.plan.duration_s
     live = run.live
-    parts = [f"{min(now, planned):4.0f}/{planned:.0f} s", f"done {sum(live.outcomes.values())}/{run.plan.num_arrivals}"]
+    parts = [
+        f"{min(now, planned):4.0f}/{planned:.0f} s",
+        f"done {sum(live.outcomes.values())}/{run.plan.num_arrivals}",
+    ]
     parts += [f"{name} {num}" for name, num in live.outcomes.most_common()]
     parts.append(f"in flight {run.num_in_flight}")
     if live.recent_ttft_s:

@@ -41,7 +41,10 @@ class Pulse:
                 cpu = time.process_time()
                 share = (cpu - cpu_since) / (now - since)
                 sample = Sample(
-                    at=round(now, 3), cpu=round(share, 4), loop_lag_s=round(worst, 6), num_in_flight=self._num_in_flight()
+                    at=round(now, 3),
+                    cpu=round(share, 4),
+                    loop_lag_s=round(worst, 6),
+                    num_in_flight=self._num_in_flight(),
                 )
                 os.write(self._descriptor, msgspec.json.encode(sample) + b"\n")
                 since, cpu_since, worst = now, cpu, 0.0

@@ -59,14 +59,16 @@ class Live:
 class LoadRun:
     """Everything a load process holds during a run."""
 
-    def __init__(self, settings: RunSettings, plan: LoadPlan, scenario_class: str) -> None:
+    def __init__(
+        self, settings: RunSettings, plan: LoadPlan, scenario_class: str, on_finished: Callable[[], None]
+    ) -> None:
         self.settings = settings
         self.plan = plan
         self.shard = Shard(settings.shard_index, settings.num_shards)
         self.live = Live(0, Counter(), 0, deque(maxlen=_RECENT))
         self.num_in_flight = 0
-        self.plan_sent = False  # every arrival of the share was sent or refused
-        self.finished = False  # and every answer has ended
+        self.finished = False  # every arrival of the share was sent or refused, and every answer has ended
+        self._on_finished = on_finished
         self.collector_error: str | None = None
         self._scenario_class = scenario_class
         # A share of the cap, rounded up: no worker may be left without.
@@ -76,7 +78,7 @@ class LoadRun:
         self._prompts = PromptBook(settings.seed)
         # Vocabulary and prompts are made now: the first request would otherwise be sent late by their making.
         tokenizer = Tokenizer.from_pretrained("o200k_base")
-        self._count: Callable[[str], int] = lambda text: len(tokenizer.encode(text))
+        self._count: Callable[[str], int] = lambda text: len(tokenizer.encode_ordinary(text))
         self._count(self._prompts.text(next(plan.arrivals())))
         self.transport = Transport(parse_target(settings.target), self.now)
         tag = f"{os.getpid()}-{uuid4().hex[:8]}"
@@ -131,6 +133,11 @@ class LoadRun:
         record.outcome, record.error_kind = "refused", "cap_in_flight"
         record.error_text = f"{self._cap} requests were in flight"
         self._write(record)
+
+    def finish(self) -> None:
+        """The share of the plan is done."""
+        self.finished = True
+        self._on_finished()
 
     def shut(self) -> None:
         """End the run: footer, files, connections."""

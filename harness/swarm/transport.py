@@ -86,7 +86,7 @@ class Exchange:
         return b"".join(piece for _, piece in self.reads)
 
 
-class _Response(HTTPResponse):  # type: ignore[misc]
+class _Response(HTTPResponse):
     """The parser, handing each piece of the body over with the stamp of the read it came in."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -121,7 +121,8 @@ class Transport:
         try:
             self._attempt(message, exchange, fresh=False)
         except _StaleSocket:
-            exchange.sent_at = exchange.connected_at = None
+            exchange.sent_at = exchange.connected_at = exchange.done_at = exchange.detail = None
+            exchange.ending = "run_ended"
             self._attempt(message, exchange, fresh=True)
 
     def close(self) -> None:
@@ -132,7 +133,9 @@ class Transport:
     # -- inside --------------------------------------------------------------------------------------
 
     def _message(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        host = self._target.host if self._target.port in (80, 443) else f"{self._target.host}:{self._target.port}"
+        host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
+        if self._target.port not in (80, 443):
+            host += f":{self._target.port}"
         lines = [f"{method} {self._target.path(path)} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if body:
@@ -154,7 +157,12 @@ class Transport:
         except TimeoutError:
             exchange.ending, exchange.detail = "timeout", f"no byte for {self._timeouts.read_s:g} s"
         except HTTPParseError as error:
-            self._broken(exchange, "closed" if exchange.ending == "closed" else "bad_http", str(error), reused=idle is not None)
+            self._broken(
+                exchange,
+                "closed" if exchange.ending == "closed" else "bad_http",
+                str(error),
+                reused=idle is not None,
+            )
         except OSError as error:
             ending: Ending = "reset" if error.errno in (errno.ECONNRESET, errno.EPIPE) else "closed"
             self._broken(exchange, ending, error.strerror or str(error), reused=idle is not None)

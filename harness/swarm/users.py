@@ -21,7 +21,7 @@ from harness.swarm.transport import Exchange
 __all__ = ["LLMUser"]
 
 
-class LLMUser(User):  # type: ignore[misc]
+class LLMUser(User):
     """A scenario: `plan` says what is sent when, `serve` what is done for each arrival.
 
     The loop is open: arrivals come at their intended times whether or not earlier ones were answered, so that a
@@ -88,13 +88,12 @@ class LLMUser(User):  # type: ignore[misc]
                 else:
                     run.num_in_flight += 1
                     flying.spawn(self._fly, arrival)
-            run.plan_sent = True
             gevent.sleep(max(0.0, run.plan.duration_s - run.now()))
             flying.join(timeout=run.settings.drain_s)
         finally:
             # Also when Locust stops us: every open request still gets its record.
             flying.kill(block=True)
-        run.finished = True
+        run.finish()
         Event().wait()  # until Locust stops the user
 
     def _fly(self, arrival: Arrival) -> None:

@@ -37,7 +37,17 @@ class BatchLimits:
 class _Sequence:
     """One request in the replica. Steps count the replica's finished steps."""
 
-    __slots__ = ("began", "cancelled", "first_step", "queued_at", "reason", "remaining", "request", "scheduled_at", "size")
+    __slots__ = (
+        "began",
+        "cancelled",
+        "first_step",
+        "queued_at",
+        "reason",
+        "remaining",
+        "request",
+        "scheduled_at",
+        "size",
+    )
 
     def __init__(self, request: Request, size: int, reason: str, queued_at: float) -> None:
         self.request = request

@@ -81,9 +81,7 @@ class Engine:
             self._refused.append(_too_long(request, model.length.max_model_len, now))
             return
         planned = model.length.plan(request, self._streams)
-        overhead = self._streams.lognormal(
-            "overhead", request.key, model.overhead.median_s, model.overhead.sigma
-        )
+        overhead = self._streams.lognormal("overhead", request.key, model.overhead.median_s, model.overhead.sigma)
         model.replica.submit(request, planned.num_tokens, planned.reason, ready_at=now + overhead)
         self._where[request.request_id] = model.replica
 

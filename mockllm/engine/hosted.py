@@ -117,7 +117,12 @@ class HostedReplica:
     """Answers whose every instant is drawn when the request comes in."""
 
     def __init__(
-        self, latency: HostedLatency, streams: Streams, faultiness: Faultiness = Faultiness(), *, every_token: bool
+        self,
+        latency: HostedLatency,
+        streams: Streams,
+        faultiness: Faultiness = Faultiness(),
+        *,
+        every_token: bool,
     ) -> None:
         self._latency = latency
         self._streams = streams

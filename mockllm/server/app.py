@@ -77,7 +77,7 @@ def create_app(deployment: Deployment, *, seed: int | None = None, ledger_file: 
         int(clock_pair()["wall"]),
     )
     # No interactive documentation: it would load scripts from a public CDN.
-    app = FastAPI(title="mockllm", docs_url=None, redoc_url=None, lifespan=_warm_up)
+    app = FastAPI(title="mockllm", docs_url=None, redoc_url=None, lifespan=_warm_up, redirect_slashes=False)
     app.state.server = server
     for path, dialect in DIALECTS.items():
         app.add_api_route(path, _completion(server, dialect), methods=["POST"], name=dialect.name, response_model=None)
@@ -206,4 +206,4 @@ async def _http_error(http: Request, error: Exception) -> Response:
     """Unknown paths and methods, in the provider's shape."""
     assert isinstance(error, HTTPException)
     message = f"Invalid URL ({http.method} {http.url.path})" if error.status_code in (404, 405) else str(error.detail)
-    return error_response(ApiError(error.status_code, message))
+    return error_response(ApiError(error.status_code, message), dict(error.headers or {}))

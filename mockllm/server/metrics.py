@@ -46,7 +46,9 @@ class _Collector:
             total += num
             cumulative.append((bound, total))
         text = "Seconds between the planned and the real write of a chunk: the mock's own error."
-        return HistogramMetricFamily("mock_emit_lateness_seconds", text, buckets=cumulative, sum_value=self._ledger.lateness_sum)
+        return HistogramMetricFamily(
+            "mock_emit_lateness_seconds", text, buckets=cumulative, sum_value=self._ledger.lateness_sum
+        )
 
 
 def exposition(engine: Engine, ledger: Ledger) -> bytes:

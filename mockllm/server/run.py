@@ -46,7 +46,11 @@ def serve(
     with listener, ledger or nullcontext():
         app = create_app(deployment, seed=seed, ledger_file=ledger)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACEFUL_STOP_S, server_header=False
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACEFUL_STOP_S,
+            server_header=False,
         )
         logging.getLogger("uvicorn.error").addFilter(_not_a_cut)
         host_shown, port_shown = listener.getsockname()[:2]

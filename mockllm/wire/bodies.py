@@ -29,6 +29,7 @@ def read_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T | ApiError:
     if not body.strip():
         return invalid("The request body is empty; expected a JSON object.", code="empty_body")
     try:
+        body.decode()  # the decoder looks only into the fields it knows
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         return _broken_rule(str(error))
@@ -51,7 +52,11 @@ def _broken_rule(text: str) -> ApiError:
     param = path or None
     if types := _TYPES.match(rule):
         expected = types["expected"].removesuffix(" | null").replace(" | ", " or ")
-        return invalid(f"Invalid type for {subject}: expected {expected}, but got {types['got']} instead.", param, "invalid_type")
+        return invalid(
+            f"Invalid type for {subject}: expected {expected}, but got {types['got']} instead.",
+            param,
+            "invalid_type",
+        )
     if bounds := _RANGE.match(rule):
         message = f"Invalid value for {subject}: expected a value {bounds['bound']} ({bounds['type']})."
         return invalid(message, param, "invalid_value")

@@ -2,7 +2,8 @@
 
 Shapes follow OpenAI's published schema and vLLM's server: a role-only chunk first, `usage: null` on every
 chunk when usage was asked for, one chunk with empty `choices` that carries it, then `[DONE]`.
-What this dialect does not know yet (tools, several choices, stop words …) is refused, never ignored.
+What would change the answer and is not served yet (tools, several choices, stop words …) is refused; fields
+that are not in the schema at all are ignored, as vLLM does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from mockllm.wire.bodies import read_body
 from mockllm.wire.errors import ApiError, invalid
@@ -18,7 +19,8 @@ from mockllm.wire.errors import ApiError, invalid
 __all__ = ["ChatCall", "ChatWriter", "Usage", "parse"]
 
 
-class _TextPart(msgspec.Struct, tag="text"):
+class _TextPart(msgspec.Struct):
+    type: Literal["text"]
     text: str
 
 
@@ -52,16 +54,37 @@ class _Body(msgspec.Struct):
     seed: int | None = None
     user: str | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    # Parameters that would change the answer's shape and are not served yet.
-    stop: object | UnsetType = UNSET
-    tools: object | UnsetType = UNSET
-    functions: object | UnsetType = UNSET
-    logprobs: object | UnsetType = UNSET
+    # Parameters that would change the answer and are not served yet; see _NOT_SERVED.
+    stop: object = None
+    tools: object = None
+    tool_choice: object = None
+    functions: object = None
+    function_call: object = None
+    logprobs: object = None
+    top_logprobs: object = None
+    logit_bias: object = None
     response_format: _ResponseFormat | None = None
+    modalities: object = None
+    audio: object = None
 
 
 _DECODER = msgspec.json.Decoder(_Body)
-_INERT: tuple[object, ...] = (UNSET, None, False, [])
+
+# Beside null, the one value of each that asks for nothing.
+_NOT_SERVED: dict[str, object] = {
+    "n": 1,
+    "stop": [],
+    "tools": [],
+    "tool_choice": "none",
+    "functions": [],
+    "function_call": "none",
+    "logprobs": False,
+    "top_logprobs": None,
+    "logit_bias": {},
+    "response_format": _ResponseFormat("text"),
+    "modalities": ["text"],
+    "audio": None,
+}
 
 
 class ChatCall(msgspec.Struct, frozen=True):
@@ -116,14 +139,16 @@ def _call(body: _Body) -> ChatCall:
 
 
 def _not_served_yet(body: _Body) -> ApiError | None:
-    asked = [name for name in ("stop", "tools", "functions", "logprobs") if getattr(body, name) not in _INERT]
-    if body.n is not None and body.n > 1:
-        asked.append("n")
-    if body.response_format is not None and body.response_format.type != "text":
-        asked.append("response_format")
-    if not asked:
-        return None
-    return invalid(f"Unsupported parameter: '{asked[0]}' is not served by this mock yet.", asked[0], "unsupported_parameter")
+    for name, inert in _NOT_SERVED.items():
+        value = getattr(body, name)
+        # By type too: in Python 0 equals False, on the wire it does not.
+        if value is not None and not (type(value) is type(inert) and value == inert):
+            return invalid(
+                f"Unsupported parameter: '{name}' is not served by this mock yet.",
+                name,
+                "unsupported_parameter",
+            )
+    return None
 
 
 def _contradiction(body: _Body) -> ApiError | None:
@@ -171,7 +196,7 @@ class ChatWriter:
 
     def whole(self, text: str, reason: str, usage: Usage) -> bytes:
         """The answer as one JSON body."""
-        message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+        message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         return msgspec.json.encode({**self._head("chat.completion"), "choices": [choice], "usage": usage.as_openai()})
 

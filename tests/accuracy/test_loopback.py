@@ -27,7 +27,15 @@ def test_measured_ttft_equals_the_ledger(tmp_path: Path, capsys: pytest.CaptureF
     trace, out, ledger = tmp_path / "steady.csv", tmp_path / "run", tmp_path / "ledger.jsonl"
     trace.write_text(_TRACE)
     with mock_server("golden", "--ledger", str(ledger)) as url:
-        command = [sys.executable, "-m", "locust", "-f", "scenarios/trace_replay.py", "--headless", "--only-summary"]
+        command = [
+            sys.executable,
+            "-m",
+            "locust",
+            "-f",
+            "scenarios/trace_replay.py",
+            "--headless",
+            "--only-summary",
+        ]
         command += ["--host", url, "--trace", str(trace), "--out", str(out)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

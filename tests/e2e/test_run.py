@@ -42,7 +42,7 @@ def test_the_azure_trace_is_replayed_request_by_request(shared_data: Path, tmp_p
     assert len(window) == 456
 
     records = _records(out)
-    by_index = {int(record["request_id"].rpartition("-")[2]): record for record in records}
+    by_index = {int(str(record["request_id"]).rpartition("-")[2]): record for record in records}
     assert sorted(by_index) == list(range(456))
     for index, row in enumerate(window):
         record = by_index[index]
@@ -62,8 +62,20 @@ def test_the_azure_trace_is_replayed_request_by_request(shared_data: Path, tmp_p
 def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) -> None:
     out, ledger = tmp_path / "killed", tmp_path / "ledger.jsonl"
     with mock_server("golden", "--ledger", str(ledger)) as url:
-        command = [sys.executable, "-m", "locust", "-f", "scenarios/burst.py", "--headless", "--only-summary", "--host", url]
-        process = subprocess.Popen([*command, "-r", "60", "-t", "30s", "--out", str(out)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+        command = [
+            sys.executable,
+            "-m",
+            "locust",
+            "-f",
+            "scenarios/burst.py",
+            "--headless",
+            "--only-summary",
+            "--host",
+            url,
+        ]
+        process = subprocess.Popen(
+            [*command, "-r", "60", "-t", "30s", "--out", str(out)], cwd=REPOSITORY, stderr=subprocess.DEVNULL
+        )
         _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 100)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -92,8 +104,23 @@ def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) ->
 def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path) -> None:
     out, ledger = tmp_path / "stopped", tmp_path / "ledger.jsonl"
     with mock_server("golden", "--ledger", str(ledger)) as url:
-        command = [sys.executable, "-m", "locust", "-f", "scenarios/burst.py", "--headless", "--only-summary", "--host", url]
-        process = subprocess.Popen([*command, "-r", "40", "-t", "30s", "--out", str(out)], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            sys.executable,
+            "-m",
+            "locust",
+            "-f",
+            "scenarios/burst.py",
+            "--headless",
+            "--only-summary",
+            "--host",
+            url,
+        ]
+        process = subprocess.Popen(
+            [*command, "-r", "40", "-t", "30s", "--out", str(out)],
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 20)
         process.terminate()
         assert process.wait(20) == 2  # INVALID: not everything that was asked was sent
@@ -118,7 +145,18 @@ def test_a_dead_port_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_the_report_can_be_made_again(tmp_path: Path) -> None:
     out = tmp_path / "again"
-    done = harness("run", "scenarios/burst.py", "--mock", "instant", "--rate", "30", "--duration", "4s", "--out", str(out))
+    done = harness(
+        "run",
+        "scenarios/burst.py",
+        "--mock",
+        "instant",
+        "--rate",
+        "30",
+        "--duration",
+        "4s",
+        "--out",
+        str(out),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     summary, page = (out / "summary.json").read_bytes(), (out / "report.html").read_bytes()
     again = harness("report", str(out))
@@ -134,12 +172,21 @@ def test_the_report_can_be_made_again(tmp_path: Path) -> None:
         (["run", "scenarios/burst.py", "--mock", "golden", "--target", "http://x"], "either --mock"),
         (["run", "scenarios/brust.py", "--mock", "golden"], "no scenario at scenarios/brust.py"),
         (["run", "scenarios/burst.py", "--mock", "golden", "--rate", "fast"], "'fast' is not a rate"),
-        (["run", "scenarios/burst.py", "--mock", "golden", "--duration", "1.5s"], "Locust counts whole seconds"),
+        (
+            ["run", "scenarios/burst.py", "--mock", "golden", "--duration", "1.5s"],
+            "Locust counts whole seconds",
+        ),
         (["run", "scenarios/burst.py", "--mock", "no-such"], "bundled profiles: golden"),
         (["run", "scenarios/burst.py", "--target", "ftp://x"], "is not the root of an HTTP server"),
         (["run", "scenarios/trace_replay.py", "--mock", "instant"], "give one with --trace FILE"),
-        (["run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", "x.csv", "--rate", "5"], "use --speed or --scale"),
-        (["run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", "nope.csv"], "nope.csv: cannot be read"),
+        (
+            ["run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", "x.csv", "--rate", "5"],
+            "use --speed or --scale",
+        ),
+        (
+            ["run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", "nope.csv"],
+            "nope.csv: cannot be read",
+        ),
         (["report", "nowhere"], "nowhere is not a directory"),
         (["report", "scenarios"], "not a run directory"),
     ],

@@ -56,7 +56,9 @@ def test_stretches_equal_the_stepwise_scheduler(load: list[Job], costs: Costs, e
 def test_without_chunked_prefill_a_prompt_that_does_not_fit_holds_up_the_line() -> None:
     costs = Costs(0.01, 0.0001, 0.001, 0.0, 8, 100, chunked_prefill=False)
     load = [Job("a", 0.0, 90, 5), Job("b", 0.001, 99, 3), Job("c", 0.002, 5, 3)]
-    replica = BatchedReplica(StepTime(0.01, 0.0001, 0.001, 0.0), BatchLimits(8, 100, chunked_prefill=False), every_token=False)
+    replica = BatchedReplica(
+        StepTime(0.01, 0.0001, 0.001, 0.0), BatchLimits(8, 100, chunked_prefill=False), every_token=False
+    )
     for job in load:
         replica.submit(Request(job.name, job.name, "m", job.prompt), job.output, "stop", ready_at=job.at)
     ends = {e.request_id: list(chunks_of(e)) for e in replica.advance(1e9) if isinstance(e, Tokens)}
@@ -66,9 +68,7 @@ def test_without_chunked_prefill_a_prompt_that_does_not_fit_holds_up_the_line() 
     assert ends["b"][0].at < ends["c"][0].at  # the short one waited behind the long one
 
 
-@given(
-    st.floats(0, 0.1), st.one_of(st.just(0.0), st.floats(1e-9, 1e-3)), st.floats(0, 100), st.integers(0, 5000)
-)
+@given(st.floats(0, 0.1), st.one_of(st.just(0.0), st.floats(1e-9, 1e-3)), st.floats(0, 100), st.integers(0, 5000))
 def test_steps_done_by_inverts_elapsed(first: float, growth: float, elapsed: float, limit: int) -> None:
     pace = Pace(first, growth)
     done = pace.steps_done_by(elapsed, limit)

@@ -36,7 +36,8 @@ class HandTimer:
 
 def drive(engine: Engine, arrivals: list[tuple[float, Request]]) -> list[Emission]:
     """Run the server's own driver by hand: the clock stands still until an alarm or an arrival."""
-    clock, timer, out = ManualClock(), HandTimer(), []
+    clock, timer = ManualClock(), HandTimer()
+    out: list[Emission] = []
     driver = Driver(engine, clock, timer)
     for at, request in arrivals:
         while timer.at <= at:
@@ -52,7 +53,9 @@ def drive(engine: Engine, arrivals: list[tuple[float, Request]]) -> list[Emissio
 
 @given(loads())
 @settings(max_examples=300, deadline=None)
-def test_real_time_driver_and_virtual_driver_give_identical_emissions(arrivals: list[tuple[float, Request]]) -> None:
+def test_real_time_driver_and_virtual_driver_give_identical_emissions(
+    arrivals: list[tuple[float, Request]],
+) -> None:
     real = told(drive(engine(every_token=True), arrivals))
     virtual = told(simulate(engine(every_token=False), arrivals))
     assert real == virtual  # floats too: the clock is not real

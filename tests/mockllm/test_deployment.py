@@ -37,9 +37,21 @@ def test_bundled_profiles_load_and_name_their_sources(name: str) -> None:
     ("change", "line", "words"),
     [
         (("max_num_seqs: 64", "max_num_seq: 64"), 10, ["scheduler.max_num_seqs", "required"]),
-        (("max_num_seqs: 64", "max_num_seqs: 64\n  max_num_sequences: 5"), 12, ["max_num_sequences", "5", "not permitted"]),
-        (("max_num_seqs: 64", "max_num_seqs: 64\n  max_num_seqs: 65"), 12, ["max_num_seqs", "twice", "line 11"]),
-        (("max_num_seqs: 64", "max_num_seqs: 0"), 11, ["scheduler.max_num_seqs", "greater than or equal to 1", "0"]),
+        (
+            ("max_num_seqs: 64", "max_num_seqs: 64\n  max_num_sequences: 5"),
+            12,
+            ["max_num_sequences", "5", "not permitted"],
+        ),
+        (
+            ("max_num_seqs: 64", "max_num_seqs: 64\n  max_num_seqs: 65"),
+            12,
+            ["max_num_seqs", "twice", "line 11"],
+        ),
+        (
+            ("max_num_seqs: 64", "max_num_seqs: 0"),
+            11,
+            ["scheduler.max_num_seqs", "greater than or equal to 1", "0"],
+        ),
         (("max_num_seqs: 64", "max_num_seqs: '64'"), 11, ["scheduler.max_num_seqs", "'64'", "integer"]),
         (("b0: 0.007", "b0: -1"), 9, ["step_time.b0", "-1"]),
         (("b0: 0.007", "b0: .nan"), 9, ["step_time.b0", "nan"]),
@@ -71,7 +83,10 @@ def test_a_broken_rule_is_named(tmp_path: Path, change: tuple[str, str], line: i
     ("text", "words"),
     [
         ("models: [", ["not YAML"]),
-        ("models:\n  - {name: a, profile: golden}\n  - {name: a, profile: instant}\n", [":3:", "'a'", "twice"]),
+        (
+            "models:\n  - {name: a, profile: golden}\n  - {name: a, profile: instant}\n",
+            [":3:", "'a'", "twice"],
+        ),
         ("models:\n  - name: a\n    profile: gold\n", [":3:", "models[0].profile", "'gold'", "golden"]),
         ("models: []\n", ["models", "at least 1"]),
         ("seed: 1\n", ["models", "required"]),

@@ -1,0 +1,107 @@
+"""The tables of a page about how far its results may be trusted, and about what was run where."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from harness.quantiles import Distribution
+from harness.store import Manifest
+from harness.summary import Summary
+from harness.text import milliseconds, percentile_cell
+from reports.numbers import MISSING, NOT_MEASURED, bytes_, count, share, value_text, wall_time
+from reports.tables import TextTable
+
+__all__ = ["environment_tables", "instrument_rows", "reproduce", "truth_rows"]
+
+
+def instrument_rows(summary: Summary) -> list[TextTable]:
+    """What the load generator says about itself."""
+    instrument = summary.instrument
+    lags = [_lag_row("send lag", instrument.send_lag), _lag_row("loop lag", instrument.loop_lag)]
+    facts = [
+        ["CPU of the load processes, mean", _or_not_measured(share(instrument.cpu_mean))],
+        ["CPU of the load processes, most", _or_not_measured(share(instrument.cpu_max))],
+        ["chunks that came in one read with another", _or_not_measured(share(instrument.merged_share))],
+        ["most requests in flight", _or_not_measured(count(instrument.max_in_flight))],
+        ["planned requests without a record", count(summary.load.num_missing)],
+        ["torn record lines", count(instrument.num_torn_lines)],
+    ]
+    return [
+        TextTable("Lags of the instrument, ms", ["ms", "samples", "p50", "p99", "max"], lags),
+        TextTable("State of the instrument", ["", ""], facts),
+    ]
+
+
+def truth_rows(summary: Summary) -> list[TextTable]:
+    """The instrument against the mock's ledger; no table when there was none to compare with."""
+    truth = summary.truth
+    if truth is None:
+        return []
+    errors = [
+        _lag_row("TTFT error of the instrument", truth.ttft_error),
+        _lag_row("last token, error of the instrument", truth.last_token_error),
+        _lag_row("lateness of the mock's writes", truth.lateness),
+    ]
+    facts = [
+        ["requests in both", count(truth.num_matched)],
+        ["only in the records", count(truth.num_records_only)],
+        ["only in the ledger", count(truth.num_ledger_only)],
+        ["output tokens differ", count(truth.num_token_mismatches)],
+    ]
+    return [
+        TextTable("Records against the mock's ledger, ms", ["ms", "samples", "p50", "p99", "max"], errors),
+        TextTable("Requests in records and ledger", ["", ""], facts),
+    ]
+
+
+def _lag_row(name: str, metric: Distribution) -> list[str]:
+    if not metric.num:
+        return [name, NOT_MEASURED, MISSING, MISSING, MISSING]
+    return [
+        name,
+        count(metric.num),
+        percentile_cell(metric, 50),
+        percentile_cell(metric, 99),
+        milliseconds(metric.maximum),
+    ]
+
+
+def _or_not_measured(cell: str) -> str:
+    return NOT_MEASURED if cell == MISSING else cell
+
+
+def environment_tables(manifest: Manifest) -> list[TextTable]:
+    """What was run, how, where and with which versions."""
+    run = {
+        "run": manifest.run_id,
+        "scenario": manifest.scenario,
+        "target": manifest.target,
+        "model": manifest.model,
+        "seed": manifest.seed,
+        "started": wall_time(manifest.started_wall),
+        "ended after, s": None if manifest.ended_at is None else f"{manifest.ended_at:,.1f}",
+        "ended how": manifest.ended_how,
+        "load processes": manifest.num_workers,
+        "cap on requests in flight": manifest.max_in_flight,
+    }
+    machine = {**manifest.machine}
+    if isinstance(memory := machine.pop("memory_bytes", None), int):
+        machine["memory"] = bytes_(memory)
+    parts = {
+        "Run": run,
+        "Plan": manifest.plan,
+        "Options": manifest.options,
+        "Machine": machine,
+        "Versions": manifest.versions,
+    }
+    return [TextTable(name, ["", ""], _pairs(values.items()), num_text=2) for name, values in parts.items()]
+
+
+def _pairs(items: Iterable[tuple[str, object]]) -> list[list[str]]:
+    return [[name, value_text(value)] for name, value in items]
+
+
+def reproduce(manifest: Manifest) -> str:
+    """The command as it can be given to a shell again."""
+    return shlex.join(manifest.command)

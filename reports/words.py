@@ -1,0 +1,39 @@
+"""The words of a page and what they mean; the same as in ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+__all__ = ["DEFINITIONS"]
+
+DEFINITIONS = {
+    "intended time": (
+        "When the load plan says a request is to be sent. Latencies count from it unless they say otherwise."
+    ),
+    "TTFT": (
+        "Time to first token: from the intended time to the arrival of the first chunk with content (text, "
+        "reasoning or tool-call arguments). A chunk with only a role is not a token."
+    ),
+    "ITL": (
+        "Inter-token latency: the gap between successive content chunks, divided by and weighted with the "
+        "tokens of the later one."
+    ),
+    "chunk gap": "The raw gap between successive content chunks.",
+    "TPOT": (
+        "Time per output token: (last content − first content) / (output tokens − 1), per request; "
+        "undefined for one token."
+    ),
+    "E2E": "From the intended time to the end of the answer.",
+    "from send": "The same metric counted from the real send: without the delay that the load side added.",
+    "connect": "From the send to an open connection, of requests that opened one.",
+    "output tokens": "By the server's usage where it gives one, else counted locally.",
+    "throttled": "Answered with 429, 529, or 503 with Retry-After: within the provider's contract.",
+    "failed": "Ended with any other error; also an empty answer or one that breaks its protocol.",
+    "cut": "A stream that the server broke.",
+    "incomplete": "Still open when the run ended.",
+    "refused": "Never sent: the harness's cap on requests in flight held it back.",
+    "send lag": "From the intended time to the real send: lateness of the load side, not of the server.",
+    "loop lag": "How late the load process's event loop woke up; stamps are wrong by up to this much.",
+    "VALID, DEGRADED, INVALID": (
+        "State of the instrument: the numbers stand; they stand with the doubts listed; nothing may be concluded."
+    ),
+    "n<368": "Too few samples: this percentile has no distribution-free 95 % interval below that many.",
+}

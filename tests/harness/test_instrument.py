@@ -1,0 +1,186 @@
+"""The instrument judges itself: what makes a run VALID, DEGRADED or INVALID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.instrument import Instrument, judge_instrument
+from harness.records import RecordFile, RequestRecord
+from harness.store import Sample
+from harness.table import tabulate
+from tests.harness.builders import LAW, bare_record, manifest, record
+
+
+def _sample(**fields: Any) -> Sample:
+    return Sample(**({"at": 1.0, "cpu": 0.4, "loop_lag_s": 0.001, "num_in_flight": 3} | fields))
+
+
+def _judge(
+    records: Sequence[RequestRecord],
+    *,
+    samples: Sequence[Sample] = (),
+    files: Sequence[RecordFile] = (),
+    num_planned: int | None = None,
+    num_missing: int = 0,
+) -> Instrument:
+    planned = len(records) if num_planned is None else num_planned
+    return judge_instrument(
+        tabulate(records), manifest(num_planned=planned, max_in_flight=100), files, samples, num_missing
+    )
+
+
+def _on_time(num: int = 10) -> list[RequestRecord]:
+    return [record(number) for number in range(num)]
+
+
+def _late(num: int, late_s: float, of: int = 10) -> list[RequestRecord]:
+    """`num` of `of` requests sent late."""
+    return [record(n, intended_at=n * 0.5, sent_at=n * 0.5 + (late_s if n < num else 0.0)) for n in range(of)]
+
+
+def _refused(num: int, of: int) -> list[RequestRecord]:
+    return [bare_record(n, outcome="refused") if n < num else record(n) for n in range(of)]
+
+
+_GOOD = [_sample(), _sample(at=2.0)]
+
+_SITUATIONS: dict[str, tuple[Callable[[], Instrument], str, str]] = {
+    "all as planned": (lambda: _judge(_on_time(), samples=_GOOD), "VALID", ""),
+    "no samples": (lambda: _judge(_on_time()), "VALID", ""),
+    "9 ms late": (lambda: _judge(_late(1, 0.009), samples=_GOOD), "VALID", ""),
+    "12 ms late": (lambda: _judge(_late(1, 0.012), samples=_GOOD), "DEGRADED", "the worst 12.0 ms"),
+    "a few of a thousand late": (lambda: _judge(_late(9, 0.5, of=1000), samples=_GOOD), "VALID", ""),
+    "two percent late": (
+        lambda: _judge(_late(20, 0.5, of=1000), samples=_GOOD),
+        "DEGRADED",
+        "p99 500.0 ms",
+    ),
+    "seconds late": (lambda: _judge(_late(5, 2.5), samples=_GOOD), "INVALID", "sent 2.50 s late"),
+    "loop lag of 20 ms": (lambda: _judge(_on_time(), samples=[_sample(loop_lag_s=0.020)]), "VALID", ""),
+    "loop lag of 80 ms": (
+        lambda: _judge(_on_time(), samples=[_sample(loop_lag_s=0.080)]),
+        "DEGRADED",
+        "for up to 80 ms",
+    ),
+    "a busy core": (
+        lambda: _judge(_on_time(), samples=[_sample(), _sample(cpu=0.97)]),
+        "DEGRADED",
+        "used 97% of a core",
+    ),
+    "a core at 85 %": (lambda: _judge(_on_time(), samples=[_sample(cpu=0.85)]), "VALID", ""),
+    "merged reads": (
+        lambda: _judge([record(n, num_chunks=10, num_merged_chunks=1) for n in range(10)]),
+        "DEGRADED",
+        "10.0% of the chunks",
+    ),
+    "few merged reads": (
+        lambda: _judge([record(n, num_chunks=10, num_merged_chunks=int(n < 4)) for n in range(10)]),
+        "VALID",
+        "",
+    ),
+    "missing records": (
+        lambda: _judge(_on_time(99), num_planned=100, num_missing=1),
+        "INVALID",
+        "1 of 100 planned requests left no record",
+    ),
+    "no record at all": (
+        lambda: _judge([], num_planned=100, num_missing=100),
+        "INVALID",
+        "100 of 100 planned requests left no record",
+    ),
+    "a tenth held back": (
+        lambda: _judge(_refused(10, of=100)),
+        "INVALID",
+        "only 90 of 100 planned requests were sent",
+    ),
+    "some held back": (
+        lambda: _judge(_refused(2, of=100)),
+        "DEGRADED",
+        "2 requests were held back by the cap",
+    ),
+    "a damaged file": (
+        lambda: _judge(_on_time(), files=[RecordFile(Path("r"), problems=["r has no footer: its writer was killed"])]),
+        "INVALID",
+        "r has no footer",
+    ),
+    "failures of the server": (
+        lambda: _judge([record(n, outcome="failed", error_kind="http_500") for n in range(10)], samples=_GOOD),
+        "VALID",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _SITUATIONS)
+def test_state(name: str) -> None:
+    judge, state, words = _SITUATIONS[name]
+    instrument = judge()
+    assert instrument.state == state
+    assert words in "; ".join(instrument.reasons)
+    assert bool(instrument.reasons) == (state != "VALID")
+
+
+def test_what_makes_it_invalid_comes_first() -> None:
+    instrument = _judge(_late(5, 0.5), samples=[_sample(cpu=1.0)], num_planned=11, num_missing=1)
+    assert instrument.state == "INVALID"
+    assert [reason.split()[0] for reason in instrument.reasons] == ["1", "only", "requests", "a"]
+
+
+def test_numbers() -> None:
+    files = [RecordFile(Path("a"), num_torn=1), RecordFile(Path("b"), num_torn=1)]
+    samples = [_sample(cpu=0.2, loop_lag_s=0.001), _sample(cpu=0.6, loop_lag_s=0.003)]
+    instrument = _judge(_late(1, 0.004), samples=samples, files=files)
+    assert instrument.num_torn_lines == 2
+    assert instrument.cpu_mean == pytest.approx(0.4)
+    assert instrument.cpu_max == 0.6
+    assert instrument.loop_lag.maximum == 0.003
+    assert instrument.send_lag.num == 10
+    assert instrument.send_lag.maximum == pytest.approx(0.004)
+    assert instrument.merged_share == 0.0
+
+
+def test_nothing_is_none_and_not_zero() -> None:
+    instrument = _judge([])
+    missing = (instrument.cpu_mean, instrument.cpu_max, instrument.merged_share, instrument.max_in_flight)
+    assert missing == (None, None, None, None)
+    assert instrument.send_lag.num == 0
+
+
+def test_a_request_that_was_not_sent_has_no_lag() -> None:
+    assert _judge(_refused(3, of=10)).send_lag.num == 7
+
+
+def test_requests_that_were_never_sent_are_not_delivered() -> None:
+    """Killed before the first byte left: outcome incomplete, no `sent_at`."""
+    records = [record(n) if n < 80 else bare_record(n, outcome="incomplete") for n in range(100)]
+    assert _judge(records).state == "INVALID"
+
+
+@pytest.mark.parametrize(
+    ("spans", "most"),
+    [
+        ([(0.0, 1.0)], 1),
+        ([(0.0, 1.0), (1.0, 2.0)], 1),
+        ([(0.0, 1.1), (1.0, 2.0)], 2),
+        ([(0.0, None), (1.0, 2.0), (3.0, 4.0)], 2),
+        ([(0.0, 9.0), (1.0, 2.0), (1.5, 8.0), (3.0, 4.0)], 3),
+    ],
+)
+def test_most_in_flight(spans: list[tuple[float, float | None]], most: int) -> None:
+    records = [bare_record(n, sent_at=sent, done_at=done) for n, (sent, done) in enumerate(spans)]
+    assert _judge(records).max_in_flight == most
+
+
+@LAW
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.001, 50)), min_size=1, max_size=30))
+def test_most_in_flight_by_counting(spans: list[tuple[float, float]]) -> None:
+    ends = [(sent, sent + length) for sent, length in spans]
+    most = max(sum(sent <= at < done for sent, done in ends) for at, _ in ends)
+    records = [bare_record(n, sent_at=sent, done_at=done) for n, (sent, done) in enumerate(ends)]
+    assert _judge(records).max_in_flight == most

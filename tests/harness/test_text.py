@@ -1,0 +1,72 @@
+"""The summary as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.quantiles import distribution
+from harness.summary import load_run, metrics, summarize
+from harness.table import tabulate
+from harness.text import METRIC_NAMES, milliseconds, percentile_cell, summary_text
+from tests.harness.builders import record, write_run
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0.0, "0.00"),
+        (0.00123, "1.23"),
+        (0.01234, "12.3"),
+        (0.1234, "123"),
+        (0.009999, "10.0"),
+        (0.09996, "100"),
+        (0.0999, "99.9"),
+        (1.234, "1,234"),
+        (75.0, "75,000"),
+        (-0.0123, "-12.3"),
+        (-0.00042, "-0.42"),
+    ],
+)
+def test_milliseconds(seconds: float | None, text: str) -> None:
+    assert milliseconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("num", "percent", "text"),
+    [
+        (0, 50.0, "–"),
+        (5, 50.0, "n<6"),
+        (6, 50.0, "2,000"),
+        (71, 95.0, "n<72"),
+        (367, 99.0, "n<368"),
+        (100, 99.9, "n<3688"),
+    ],
+)
+def test_a_percentile_without_support_says_what_it_needs(num: int, percent: float, text: str) -> None:
+    assert percentile_cell(distribution(np.arange(num, dtype=np.float64)), percent) == text
+
+
+def test_every_metric_has_a_name() -> None:
+    assert set(METRIC_NAMES) == set(metrics(tabulate([])))
+
+
+def test_the_verdict_comes_first_and_the_figures_follow(tmp_path: Path) -> None:
+    records = [record(number, last_token_at=number * 0.5 + 0.208, done_at=number * 0.5 + 0.25) for number in range(9)]
+    records.append(record(9, outcome="failed", error_kind="http_500", error_text="boom", num_output_tokens=None))
+    summary = summarize(load_run(write_run(tmp_path / "run", [records])))
+    lines = [line for line in summary_text(summary).splitlines() if line]
+    assert lines[0] == "FAIL: 1 of 10 requests failed"
+    assert "asked 1.00/s, delivered 1.00/s over 10 s" in lines[1]
+    assert "10 of 10 sent: 9 ok, 1 failed" in lines[2]
+    assert "900 in, 90 out" in lines[3]
+    assert "VALID" in lines[4]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[5:]}
+    assert rows["TTFT"] == ["9", "100", "n<36", "n<72", "n<368", "100"]
+    assert rows["ITL"] == ["81", "10.0", "10.0", "10.0", "n<368", "10.0"]
+    assert rows["TPOT"] == ["9", "12.0", "n<36", "n<72", "n<368", "12.0"]
+    assert rows["E2E"] == ["9", "250", "n<36", "n<72", "n<368", "250"]
+    assert lines[-1].split() == ["1", "x", "failed/http_500:", "boom"]

@@ -1,0 +1,79 @@
+"""PASS, FAIL or INVALID, and its exit code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.instrument import Instrument
+from harness.quantiles import distribution
+from harness.verdict import EXIT_CODES, judge_run
+
+_NOTHING = distribution(np.array([]))
+
+
+def _instrument(state: str, reasons: list[str]) -> Instrument:
+    return Instrument(
+        state=state,
+        reasons=reasons,
+        send_lag=_NOTHING,
+        loop_lag=_NOTHING,
+        cpu_mean=None,
+        cpu_max=None,
+        merged_share=None,
+        num_torn_lines=0,
+        max_in_flight=None,
+    )
+
+
+def _outcomes(**counts: int) -> dict[str, int]:
+    return dict.fromkeys(("ok", "throttled", "failed", "cut", "incomplete", "refused"), 0) | counts
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    assert EXIT_CODES == {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUSIVE": 3}
+
+
+@pytest.mark.parametrize(
+    ("state", "outcomes", "answer", "code", "words"),
+    [
+        ("VALID", _outcomes(ok=10), "PASS", 0, ["every request that was sent was answered or throttled"]),
+        ("DEGRADED", _outcomes(ok=10), "PASS", 0, ["every request that was sent was answered or throttled"]),
+        (
+            "VALID",
+            _outcomes(ok=1, throttled=9),
+            "PASS",
+            0,
+            ["every request that was sent was answered or throttled"],
+        ),
+        ("VALID", _outcomes(ok=9, failed=1), "FAIL", 1, ["1 of 10 requests failed"]),
+        ("DEGRADED", _outcomes(ok=9, failed=1), "FAIL", 1, ["1 of 10 requests failed"]),
+        ("VALID", _outcomes(ok=8, cut=2), "FAIL", 1, ["2 of 10 requests were cut by the server"]),
+        (
+            "VALID",
+            _outcomes(ok=7, incomplete=3),
+            "FAIL",
+            1,
+            ["3 of 10 requests were still open when the run ended"],
+        ),
+        (
+            "VALID",
+            _outcomes(ok=4, failed=3, cut=2, incomplete=1),
+            "FAIL",
+            1,
+            [
+                "3 of 10 requests failed",
+                "2 of 10 requests were cut by the server",
+                "1 of 10 requests were still open when the run ended",
+            ],
+        ),
+        ("VALID", _outcomes(throttled=10), "FAIL", 1, ["no request was answered"]),
+        ("VALID", _outcomes(), "FAIL", 1, ["no request was answered"]),
+        ("INVALID", _outcomes(ok=10), "INVALID", 2, ["why", "and why"]),
+        ("INVALID", _outcomes(ok=1, failed=9), "INVALID", 2, ["why", "and why"]),
+        ("INVALID", _outcomes(), "INVALID", 2, ["why", "and why"]),
+    ],
+)
+def test_verdict(state: str, outcomes: dict[str, int], answer: str, code: int, words: list[str]) -> None:
+    verdict = judge_run(_instrument(state, ["why", "and why"]), outcomes)
+    assert (verdict.answer, verdict.exit_code, verdict.reasons) == (answer, code, words)
