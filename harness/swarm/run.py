@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
@@ -80,6 +81,8 @@ class LoadRun:
         tokenizer = Tokenizer.from_pretrained("o200k_base")
         self._count: Callable[[str], int] = lambda text: len(tokenizer.encode_ordinary(text))
         self._count(self._prompts.text(next(plan.arrivals())))
+        gc.collect()
+        gc.freeze()  # what is there now lives as long as the run; walking through it would stop the event loop
         self.transport = Transport(parse_target(settings.target), self.now)
         tag = f"{os.getpid()}-{uuid4().hex[:8]}"
         header = Header(

@@ -20,8 +20,10 @@ from starlette.types import Message
 from mockllm import model
 from mockllm.clock import RealClock, clock_pair
 from mockllm.deployment import Deployment, build_engine
+from mockllm.engine.engine import Engine
 from mockllm.engine.text import Speaker
-from mockllm.server.driver import Driver, LoopTimer
+from mockllm.server.alarm import best_timer
+from mockllm.server.driver import Driver
 from mockllm.server.ledger import Entry, Ledger
 from mockllm.server.metrics import exposition
 from mockllm.server.respond import Answering, Exchange, error_response, event_stream
@@ -40,14 +42,22 @@ class Server:
     """The parts of one running mock."""
 
     deployment: Deployment
-    driver: Driver
+    engine: Engine
     ledger: Ledger
     clock: RealClock
     speaker: Speaker
     count_tokens: TokenCounter
     started_at_epoch: int
+    _driver: Driver | None = None
     _seen: Counter[str] = field(default_factory=Counter)
     _num_requests: int = 0
+
+    @property
+    def driver(self) -> Driver:
+        """Made on first use, inside the running loop: its alarm belongs to the loop."""
+        if self._driver is None:
+            self._driver = Driver(self.engine, self.clock, best_timer(self.clock))
+        return self._driver
 
     def next_id(self) -> str:
         """A request id that is unique in this process."""
@@ -69,7 +79,7 @@ def create_app(deployment: Deployment, *, seed: int | None = None, ledger_file: 
     engine = build_engine(deployment, seed=seed, every_token=True)
     server = Server(
         deployment,
-        Driver(engine, clock, LoopTimer(clock)),
+        engine,
         Ledger(monotonic_origin=clock.monotonic_origin, file=ledger_file),
         clock,
         Speaker(Streams(deployment.seed if seed is None else seed)),
@@ -178,7 +188,7 @@ def _add_reading_routes(app: FastAPI, server: Server) -> None:
         return _json({"status": "ok"})
 
     async def metrics() -> Response:
-        text = exposition(server.driver.engine, server.ledger)
+        text = exposition(server.engine, server.ledger)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def ledger() -> Response:

@@ -6,7 +6,6 @@ event loop; it is given a timer, so that a test can run it under a clock that st
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from math import inf
 from typing import Protocol
@@ -15,7 +14,7 @@ from mockllm.clock import Clock
 from mockllm.engine.engine import Engine
 from mockllm.model import Emission, Request, Tokens
 
-__all__ = ["Deliver", "Driver", "LoopTimer", "Timer"]
+__all__ = ["Deliver", "Driver", "Timer"]
 
 Deliver = Callable[[Emission], None]
 
@@ -25,24 +24,6 @@ class Timer(Protocol):
 
     def arm(self, at: float, ring: Callable[[], None]) -> None: ...
     def disarm(self) -> None: ...
-
-
-class LoopTimer:
-    """An alarm on asyncio's loop. It may ring up to a millisecond early or late; the driver copes with both."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._handle: asyncio.TimerHandle | None = None
-
-    def arm(self, at: float, ring: Callable[[], None]) -> None:
-        self.disarm()
-        loop = asyncio.get_running_loop()
-        self._handle = loop.call_later(max(0.0, at - self._clock.now()), ring)
-
-    def disarm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
 
 class Driver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -54,6 +55,9 @@ def serve(
         )
         logging.getLogger("uvicorn.error").addFilter(_not_a_cut)
         host_shown, port_shown = listener.getsockname()[:2]
+        # What is there now lives as long as the server; walking through it again and again would stop the loop.
+        gc.collect()
+        gc.freeze()
         ready(f"http://{f'[{host_shown}]' if ':' in host_shown else host_shown}:{port_shown}")
         uvicorn.Server(config).run(sockets=[listener])
 

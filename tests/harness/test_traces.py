@@ -426,7 +426,7 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(TraceError) as caught:
         read_trace(path)
     assert str(path) in str(caught.value)
-    assert f"is not UTF-8: invalid start byte at byte {len(_PLAIN) + 9}" in str(caught.value)
+    assert f"{path}:3: is not UTF-8: invalid start byte" in str(caught.value)
 
 
 def test_bytes_that_are_not_utf8_far_on(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ def test_bytes_that_are_not_utf8_far_on(tmp_path: Path) -> None:
     path = _file(tmp_path, good.encode() + b"9000,\xff,5\n")
     with pytest.raises(TraceError) as caught:
         read_trace(path)
-    assert caught.value.line == 9002 or f"at byte {len(good) + 5}" in str(caught.value)
+    assert caught.value.line == 9002
 
 
 @pytest.mark.parametrize(("bad", "line"), [('1,"10"x,5\n', 3), ('1,"10,5\n', 3)])

@@ -38,12 +38,17 @@ def page(path: Path) -> Page:
 
 def test_the_verdict_stands_first_with_its_reasons_and_the_state_of_the_instrument(page: Page) -> None:
     banner = page.only("section", id="verdict")
-    assert banner.attributes["data-answer"] == "INVALID"
-    assert page.only("p", class_="answer").text == "INVALID"
-    assert page.only("strong", class_="state").text == "INVALID"
-    # The reason stands once, although it is that of the verdict and of the instrument.
-    assert banner.text.count("1 requests were held back by the cap of 100 in flight") == 1
+    assert banner.attributes["data-answer"] == "FAIL"
+    assert page.only("p", class_="answer").text == "FAIL"
+    assert page.only("strong", class_="state").text == "DEGRADED"
+    assert banner.text.count("1 requests were held back by the cap on requests in flight") == 1
     assert [e.attributes.get("id") for e in page.find("section")] == _SECTIONS
+
+
+def test_a_reason_of_both_verdict_and_instrument_stands_once(tmp_path: Path) -> None:
+    page = read(runs.page_of(write_run(tmp_path / "run", [[record(0)]], num_planned=5)))
+    assert page.only("p", class_="answer").text == "INVALID"
+    assert page.only("section", id="verdict").text.count("4 of 5 planned requests left no record") == 1
 
 
 def test_the_doubts_of_the_instrument_stand_beside_a_verdict(tmp_path: Path) -> None:
