@@ -36,7 +36,7 @@ answer_length: {median_tokens: 100, sigma: 0}
 latency: {floor_s: 0.5, tpot_median_s: 0.01}
 """
 _NUM_TOKENS = 500
-_STREAMS = (20, 50, 100, 150, 200, 250)
+_STREAMS = (20, 50, 100, 150, 200)
 
 
 def measure(num_streams: int, folder: Path) -> tuple[float, float, float, float]:

@@ -24,6 +24,7 @@ __all__ = ["Instrument", "judge_instrument"]
 _LATE_S = 0.010
 _LATE_INVALID_S = 1.0
 _LOOP_LAG_S = 0.025
+_STALLED_SHARE = 0.01
 _CPU_BUSY = 0.90
 _MERGED_SHARE = 0.05
 _DELIVERED_SHARE = 0.95
@@ -35,7 +36,8 @@ class Instrument(msgspec.Struct, kw_only=True):
     state: str  # VALID, DEGRADED or INVALID
     reasons: list[str]
     send_lag: Distribution
-    loop_lag: Distribution
+    loop_lag: Distribution  # the worst of each second
+    stalled_share: float | None  # seconds in which the loop lagged by more than 25 ms
     cpu_mean: float | None
     cpu_max: float | None
     merged_share: float | None
@@ -53,12 +55,14 @@ def judge_instrument(
 ) -> Instrument:
     """Fold what the run says about its own instrument."""
     cpu = np.array([sample.cpu for sample in samples])
+    lags = np.array([sample.loop_lag_s for sample in samples], dtype=np.float64)
     chunks = float(np.nansum(table["num_chunks"]))
     instrument = Instrument(
         state="VALID",
         reasons=[],
         send_lag=distribution(table["sent_at"] - table["intended_at"]),
-        loop_lag=distribution(np.array([sample.loop_lag_s for sample in samples], dtype=np.float64)),
+        loop_lag=distribution(lags),
+        stalled_share=float((lags > _LOOP_LAG_S).mean()) if len(lags) else None,
         cpu_mean=float(cpu.mean()) if len(cpu) else None,
         cpu_max=float(cpu.max()) if len(cpu) else None,
         merged_share=float(np.nansum(table["num_merged_chunks"])) / chunks if chunks else None,
@@ -96,8 +100,9 @@ def _doubts(instrument: Instrument, num_refused: int) -> list[str]:
         reasons.append(f"{num_refused} requests were held back by the cap on requests in flight")
     if late > _LATE_S:
         reasons.append(f"requests were sent late: {which} {late * 1e3:.1f} ms")
-    if _above(loop.maximum, _LOOP_LAG_S):
-        reasons.append(f"the event loop stood still for up to {loop.maximum * 1e3:.0f} ms")  # type: ignore[operator]
+    if instrument.stalled_share is not None and instrument.stalled_share > _STALLED_SHARE:
+        worst = (loop.maximum or 0.0) * 1e3
+        reasons.append(f"the event loop stood still in {instrument.stalled_share:.1%} of the seconds, for up to {worst:.0f} ms")
     if _above(instrument.cpu_max, _CPU_BUSY):
         reasons.append(f"a load process used {instrument.cpu_max:.0%} of a core")
     if _above(instrument.merged_share, _MERGED_SHARE):

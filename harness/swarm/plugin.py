@@ -209,7 +209,7 @@ class Swarm:
             target=settings.target,
             model=settings.model,
             seed=settings.seed,
-            command=[shlex.quote(word) for word in sys.argv],
+            command=["locust", *(shlex.quote(word) for word in sys.argv[1:])],
             options=own,
             plan=plan.describe(),
             num_planned=plan.num_arrivals,

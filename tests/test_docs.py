@@ -1,0 +1,76 @@
+"""What the documents show is true: commands, options, files, profiles, links and changelog."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.verdict import EXIT_CODES
+from mockllm import bundled_profiles
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+
+
+def shown_commands() -> list[str]:
+    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("mockllm ", "harness ", "make ", "locust "))]
+
+
+def help_of(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *words], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("target", sorted({c.split()[1] for c in shown_commands() if c.startswith("make ")}))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith(("mockllm ", "harness "))])
+def test_shown_options_exist(command: str) -> None:
+    program, verb, *rest = command.split()
+    text = help_of(program, verb, "--help")
+    known = {"--burst-factor", "--scenario-help"}  # the scenario's own; tests/scenarios asks them
+    for option in [word for word in rest if word.startswith("--") and word not in known]:
+        assert option in text, f"{program} {verb} has no {option}"
+    for scenario in [word for word in rest if word.startswith("scenarios/")]:
+        assert (REPOSITORY / scenario).is_file()
+
+
+def test_named_profiles_are_the_bundled_ones() -> None:
+    line = next(line for line in README.splitlines() if line.startswith("mockllm profiles"))
+    assert sorted(re.findall(r"[\w-]+", line.partition("served:")[2])) == bundled_profiles()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_relative_links_lead_somewhere(name: str) -> None:
+    document = REPOSITORY / name
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_named_files_exist(name: str) -> None:
+    text = (REPOSITORY / name).read_text()
+    for path in re.findall(r"`((?:mockllm|harness|scenarios|reports|tests|benchmarks)/[\w./-]+)`", text):
+        assert (REPOSITORY / path).exists(), f"{name} names {path}"
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    table = dict(re.findall(r"^\| (\d) \| (\w+) \|", README, flags=re.MULTILINE))
+    assert {int(code): answer for code, answer in table.items()} == {
+        code: answer for answer, code in EXIT_CODES.items() if answer != "INCONCLUSIVE"
+    }
+
+
+def test_every_scenario_says_question_what_to_look_at_and_when_useful() -> None:
+    for path in Path(REPOSITORY / "scenarios").glob("[!_]*.py"):
+        header = path.read_text().split('"""')[1]
+        assert all(word in header for word in ("Question:", "Look at:", "Useful when:", f"locust -f scenarios/{path.name}"))
