@@ -102,7 +102,9 @@ def _doubts(instrument: Instrument, num_refused: int) -> list[str]:
         reasons.append(f"requests were sent late: {which} {late * 1e3:.1f} ms")
     if instrument.stalled_share is not None and instrument.stalled_share > _STALLED_SHARE:
         worst = (loop.maximum or 0.0) * 1e3
-        reasons.append(f"the event loop stood still in {instrument.stalled_share:.1%} of the seconds, for up to {worst:.0f} ms")
+        reasons.append(
+            f"the event loop stood still in {instrument.stalled_share:.1%} of the seconds, for up to {worst:.0f} ms"
+        )
     if _above(instrument.cpu_max, _CPU_BUSY):
         reasons.append(f"a load process used {instrument.cpu_max:.0%} of a core")
     if _above(instrument.merged_share, _MERGED_SHARE):

@@ -73,4 +73,6 @@ def test_exit_codes_are_those_of_the_code() -> None:
 def test_every_scenario_says_question_what_to_look_at_and_when_useful() -> None:
     for path in Path(REPOSITORY / "scenarios").glob("[!_]*.py"):
         header = path.read_text().split('"""')[1]
-        assert all(word in header for word in ("Question:", "Look at:", "Useful when:", f"locust -f scenarios/{path.name}"))
+        assert all(
+            word in header for word in ("Question:", "Look at:", "Useful when:", f"locust -f scenarios/{path.name}")
+        )

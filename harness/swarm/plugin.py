@@ -22,14 +22,15 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from harness.clock import file_stamp
-from harness.errors import HarnessError, TargetError, UsageError
+from harness.errors import HarnessError, UsageError
 from harness.plan import LoadPlan, cut_at
 from harness.store import Manifest, create_run, machine, open_run, versions
 from harness.summary import load_run, summarize
 from harness.swarm import progress
 from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions, add_options
+from harness.swarm.probe import choose_model
 from harness.swarm.run import LoadRun, RunSettings
-from harness.swarm.transport import Exchange, Timeouts, Transport, parse_target
+from harness.swarm.transport import parse_target
 from harness.swarm.users import LLMUser
 from harness.text import summary_text
 
@@ -184,7 +185,7 @@ class Swarm:
             path=str(directory.path.resolve()),
             scenario=scenario,
             target=str(parse_target(host)),
-            model=options.model or discover_model(host),
+            model=choose_model(host, options.model),
             stream=not options.whole,
             exact_length=not options.any_length,
             seed=int(options.seed),
@@ -259,22 +260,6 @@ def _own_options(environment: Environment) -> set[str]:
     return set(vars(environment.parsed_options)) - set(default_args_dict()) - hidden
 
 
-def discover_model(host: str) -> str:
-    """The first model the server names. Raises TargetError when it cannot be reached or names none."""
-    exchange = Exchange()
-    transport = Transport(parse_target(host), time.monotonic, Timeouts(connect_s=5.0, read_s=10.0))
-    transport.request("GET", "/v1/models", {}, b"", exchange)
-    transport.close()
-    if exchange.ending == "unreachable":
-        raise TargetError(f"nothing answers at {host}: {exchange.detail}. Start the server or correct the URL")
-    try:
-        listed = msgspec.json.decode(exchange.body())
-        return str(listed["data"][0]["id"])
-    except (msgspec.DecodeError, LookupError, TypeError):
-        status = exchange.status if exchange.status is not None else exchange.detail
-        raise TargetError(f"{host}/v1/models names no model (answer: {status}); name one with --model") from None
-
-
 # -- listeners -------------------------------------------------------------------------------------------
 
 
@@ -300,6 +285,9 @@ def _on_init(environment: Environment, **_: Any) -> None:
             _read_asked(swarm)
             environment.shape_class = PlanShape(swarm)
             environment.shape_class.runner = environment.runner
+            # The web UI's form has a number in every field, so that nobody could leave one out: there -u, -r and -t
+            # are those of the command line, and the form does not show them.
+            environment.shape_class.use_common_options = environment.web_ui is None
             if swarm.is_master:
                 environment.runner.register_message(_FINISHED, swarm.note_finished)
             if environment.web_ui is None:
@@ -316,31 +304,17 @@ def _read_asked(swarm: Swarm) -> None:
     options = swarm.options
     swarm.asked_users, swarm.asked_rate = options.num_users, options.spawn_rate
     swarm.asked_duration_s = float(options.run_time) if options.run_time else None
-    if swarm.environment.web_ui is not None:
-        # The form of the web UI shows these two, and the run reads them back from there.
-        options.num_users = options.num_users or DEFAULT_MAX_IN_FLIGHT
 
 
 def _check_before_start(swarm: Swarm) -> None:
     if not swarm.environment.host:
         raise UsageError("no server to load: give its root with --host, like http://127.0.0.1:8000")
     swarm.plan(swarm.options)
-    discover_model(swarm.environment.host) if not swarm.options.model else _must_answer(swarm.environment.host)
-
-
-def _must_answer(host: str) -> None:
-    exchange = Exchange()
-    transport = Transport(parse_target(host), time.monotonic, Timeouts(connect_s=5.0, read_s=10.0))
-    transport.request("GET", "/v1/models", {}, b"", exchange)
-    transport.close()
-    if exchange.ending == "unreachable":
-        raise TargetError(f"nothing answers at {host}: {exchange.detail}. Start the server or correct the URL")
+    choose_model(swarm.environment.host, swarm.options.model)
 
 
 def _start(swarm: Swarm) -> None:
     try:
-        if swarm.environment.web_ui is not None and not swarm.is_worker:
-            _read_asked(swarm)
         swarm.start()
     except HarnessError as error:
         _LOG.error("%s", error)

@@ -62,20 +62,7 @@ def test_the_azure_trace_is_replayed_request_by_request(shared_data: Path, tmp_p
 def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) -> None:
     out, ledger = tmp_path / "killed", tmp_path / "ledger.jsonl"
     with mock_server("golden", "--ledger", str(ledger)) as url:
-        command = [
-            sys.executable,
-            "-m",
-            "locust",
-            "-f",
-            "scenarios/burst.py",
-            "--headless",
-            "--only-summary",
-            "--host",
-            url,
-        ]
-        process = subprocess.Popen(
-            [*command, "-r", "60", "-t", "30s", "--out", str(out)], cwd=REPOSITORY, stderr=subprocess.DEVNULL
-        )
+        process = _burst(url, out, rate=60)
         _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 100)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -104,23 +91,7 @@ def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) ->
 def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path) -> None:
     out, ledger = tmp_path / "stopped", tmp_path / "ledger.jsonl"
     with mock_server("golden", "--ledger", str(ledger)) as url:
-        command = [
-            sys.executable,
-            "-m",
-            "locust",
-            "-f",
-            "scenarios/burst.py",
-            "--headless",
-            "--only-summary",
-            "--host",
-            url,
-        ]
-        process = subprocess.Popen(
-            [*command, "-r", "40", "-t", "30s", "--out", str(out)],
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = _burst(url, out, rate=40)
         _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 20)
         process.terminate()
         assert process.wait(20) == 2  # INVALID: not everything that was asked was sent
@@ -204,6 +175,13 @@ def test_a_bad_line_of_a_trace_names_file_line_and_column(tmp_path: Path) -> Non
     done = harness("run", "scenarios/trace_replay.py", "--mock", "instant", "--trace", str(trace))
     assert done.returncode == 2
     assert f"{trace}:3: column prompt_tokens: 'ten' is not a whole number" in done.stderr
+
+
+def _burst(url: str, out: Path, *, rate: int) -> subprocess.Popen[bytes]:
+    """Stock Locust with the burst scenario, left running."""
+    command = [sys.executable, "-m", "locust", "-f", "scenarios/burst.py", "--headless", "--only-summary"]
+    command += ["--host", url, "-r", str(rate), "-t", "30s", "--out", str(out)]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _records(out: Path) -> list[dict[str, object]]:

@@ -18,6 +18,7 @@ def _instrument(state: str, reasons: list[str]) -> Instrument:
         reasons=reasons,
         send_lag=_NOTHING,
         loop_lag=_NOTHING,
+        stalled_share=None,
         cpu_mean=None,
         cpu_max=None,
         merged_share=None,

@@ -115,3 +115,14 @@ def test_an_unknown_server_is_a_clear_error() -> None:
     done = locust("-f", "scenarios/burst.py", "--headless", "--host", "http://127.0.0.1:9")
     assert done.returncode == 2
     assert "nothing answers at http://127.0.0.1:9" in done.stderr
+
+
+def test_the_web_ui_starts_the_same_run(tmp_path: Path) -> None:
+    """With a web UI -u, -r and -t are the command line's; the form, which cannot leave a field empty, hides them."""
+    with mock_server("instant") as url:
+        words = ["-f", "scenarios/burst.py", "--host", url, "-r", "20", "-t", "2s", "--out", str(tmp_path / "run")]
+        done = locust(*words, "--autostart", "--autoquit", "0", "--web-host", "127.0.0.1", "--web-port", "18089")
+    run = load_run(open_run(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert run.manifest.duration_s == 2
+    assert len(run.table) == run.manifest.num_planned > 20  # 20 a second, Poisson
