@@ -115,7 +115,8 @@ class LoadRun:
         settings = self.settings
         self._writer.opened()
         return open_record(
-            f"{settings.run_id}-{arrival.index}",
+            # The same in every run of the same plan: a mock gives the same request the same luck, whatever the gateway.
+            f"{settings.scenario}-{settings.seed}-{arrival.index}",
             arrival,
             arrival.at_s,
             scenario=settings.scenario,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from mockllm.wire.errors import ApiError, model_not_found
 __all__ = ["Server", "create_app"]
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+_MAX_SEEN = 100_000
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Server:
     count_tokens: TokenCounter
     started_at_epoch: int
     _driver: Driver | None = None
-    _seen: Counter[str] = field(default_factory=Counter)
+    _seen: dict[str, int] = field(default_factory=dict)
     _num_requests: int = 0
 
     @property
@@ -69,8 +69,11 @@ class Server:
         if client_request_id is not None:
             return client_request_id
         content = blake2b(body, digest_size=12).hexdigest()
-        self._seen[content] += 1
-        return f"{content}#{self._seen[content]}"
+        times = self._seen.pop(content, 0) + 1
+        self._seen[content] = times  # at the end: the bodies that were not seen for longest are forgotten first
+        if len(self._seen) > _MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        return f"{content}#{times}"
 
 
 def create_app(deployment: Deployment, *, seed: int | None = None, ledger_file: IO[bytes] | None = None) -> FastAPI:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,25 @@ def test_the_report_can_be_made_again(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert (out / "summary.json").read_bytes() == summary
     assert (out / "report.html").read_bytes() == page
+
+
+def test_two_runs_of_one_plan_meet_the_same_luck(tmp_path: Path) -> None:
+    """The mock plans the same chunks for the same request, whatever the run is called."""
+    fates = []
+    for name in ("first", "second"):
+        out = tmp_path / name
+        words = ["run", "scenarios/burst.py", "--mock", "hosted", "--rate", "10", "--duration", "3s", "--seed", "5"]
+        assert harness(*words, "--out", str(out)).returncode == 0
+        lines = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()[1:]]
+        fates.append({line["client_request_id"]: _fate(line) for line in lines})
+    assert fates[0].keys() == fates[1].keys()
+    for name, fate in fates[0].items():
+        assert fates[1][name] == pytest.approx(fate, abs=3e-6)
+
+
+def _fate(line: dict[str, Any]) -> list[float]:
+    """When each chunk was due after the request came, and how many tokens it carried."""
+    return [*(at - line["submitted_at"] for at in line["planned_at"]), *line["num_tokens"]]
 
 
 @pytest.mark.parametrize(
