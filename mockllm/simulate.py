@@ -21,9 +21,9 @@ def simulate(engine: Engine, arrivals: Iterable[tuple[float, Request]]) -> Itera
     for at, request in arrivals:
         if at < now:
             raise ValueError(f"arrival of {request.request_id!r} at {at} s lies before the previous one at {now} s")
-        while engine.due() <= at:
-            yield from engine.advance(engine.due())
+        while (due := engine.due()) <= at:
+            yield from engine.advance(due)
         engine.submit(request, at)
         now = at
-    while engine.due() < inf:
-        yield from engine.advance(engine.due())
+    while (due := engine.due()) < inf:
+        yield from engine.advance(due)

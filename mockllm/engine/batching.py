@@ -86,6 +86,7 @@ class BatchedReplica:
         self._dropped: list[_Sequence] = []  # cancelled while in the batch: leave at the next step's end
         self._stretch: Stretch | None = None
         self._told = 0  # steps of the stretch whose tokens were let out already
+        self._step_due = inf  # when the next step ends that somebody waits for; follows the four fields above
 
     # -- the four verbs ------------------------------------------------------------------------------
 
@@ -113,16 +114,16 @@ class BatchedReplica:
 
     def due(self) -> float:
         """The next instant at which something happens."""
-        return min(self._incoming.due(), self._step_due())
+        return min(self._incoming.due(), self._step_due)
 
     def advance(self, now: float) -> list[Emission]:
         """Let everything happen that is due at or before `now`, in order."""
         out: list[Emission] = []
         while True:
-            step_due, arrival = self._step_due(), self._incoming.due()
-            if min(step_due, arrival) > now:
+            arrival = self._incoming.due()
+            if self._step_due > now and arrival > now:
                 return out
-            if step_due <= arrival:
+            if self._step_due <= arrival:
                 self._end_step(out)
             else:
                 self._enqueue(*self._incoming.pop())
@@ -144,13 +145,15 @@ class BatchedReplica:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _step_due(self) -> float:
+    def _follow_stretch(self) -> None:
+        """Work out when the next step ends that somebody waits for: the next one of a watched batch, else the last."""
         stretch = self._stretch
         if stretch is None:
-            return inf
-        if self._watched:
-            return stretch.end_of(self._told + 1)
-        return stretch.ended_at()
+            self._step_due = inf
+        elif self._watched:
+            self._step_due = stretch.end_of(self._told + 1)
+        else:
+            self._step_due = stretch.ended_at()
 
     def _enqueue(self, at: float, sequence: _Sequence) -> None:
         self._waiting.append(sequence)
@@ -164,6 +167,7 @@ class BatchedReplica:
         stretch = self._stretch
         if stretch is not None:
             stretch.num_steps = min(stretch.num_steps, stretch.steps_done_by(now) + 1)
+            self._follow_stretch()
 
     def _plan(self, at: float) -> None:
         """Compose the batch of the next step and run it until it must change."""
@@ -171,6 +175,7 @@ class BatchedReplica:
         num_prefill = sum(self._chunks)
         if not num_prefill and not self._num_decodes:
             self._stretch = None
+            self._follow_stretch()
             return
         pace = self._step_time.pace(
             num_prefill_tokens=num_prefill, num_decodes=self._num_decodes, num_kv_tokens=self._num_kv_tokens
@@ -180,6 +185,7 @@ class BatchedReplica:
         if self._stretch is not None:
             self._stretch.next = stretch
         self._stretch, self._told = stretch, 0
+        self._follow_stretch()
 
     def _admit(self, at: float) -> None:
         """Spend the step's token budget: decodes first, then prompts in progress, then the queue."""
@@ -200,17 +206,17 @@ class BatchedReplica:
             budget -= self._chunks[-1]
 
     def _end_step(self, out: list[Emission]) -> None:
-        """End the next step that somebody waits for: the next one of a watched batch, else the whole stretch."""
-        stretch = self._stretch
+        """End the step that is due."""
+        stretch, at = self._stretch, self._step_due
         assert stretch is not None
         done = self._told + 1 if self._watched else stretch.num_steps
-        at = stretch.end_of(done)
         if self._every_token:
             step = stretch.first_step + done
             for request_id, sequence in self._watched.items():
                 out.append(Tokens(request_id, at, step - 1 - sequence.first_step, 1))
         self._told = done
         if done < stretch.num_steps:
+            self._follow_stretch()
             return
         self._steps = stretch.first_step + stretch.num_steps
         self._num_kv_tokens += self._num_decodes * stretch.num_steps
