@@ -83,6 +83,9 @@ def judge_instrument(
 
 
 def _not_delivered(table: Table, manifest: Manifest, num_missing: int) -> list[str]:
+    if num_missing and manifest.ended_how == "stopped early":
+        after = f" after {manifest.ended_at:.0f} s" if manifest.ended_at is not None else ""
+        return [f"the run was stopped{after}: {num_missing} of {manifest.num_planned} planned requests were not sent"]
     reasons = []
     if num_missing:
         reasons.append(f"{num_missing} of {manifest.num_planned} planned requests left no record")

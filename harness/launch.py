@@ -100,7 +100,8 @@ def start_mock(what: str, *, ledger: Path, seed: int) -> Iterator[MockServer]:
         "--seed",
         str(seed),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    # A session of its own: Ctrl-C ends the load, and only then, by us, the server that answers it.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
     try:
         yield MockServer(process, _url(process, what))
     finally:

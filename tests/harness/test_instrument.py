@@ -28,11 +28,11 @@ def _judge(
     files: Sequence[RecordFile] = (),
     num_planned: int | None = None,
     num_missing: int = 0,
+    **manifest_fields: Any,
 ) -> Instrument:
     planned = len(records) if num_planned is None else num_planned
-    return judge_instrument(
-        tabulate(records), manifest(num_planned=planned, max_in_flight=100), files, samples, num_missing
-    )
+    asked = manifest(num_planned=planned, max_in_flight=100, **manifest_fields)
+    return judge_instrument(tabulate(records), asked, files, samples, num_missing)
 
 
 def _on_time(num: int = 10) -> list[RequestRecord]:
@@ -184,3 +184,10 @@ def test_most_in_flight_by_counting(spans: list[tuple[float, float]]) -> None:
     most = max(sum(sent <= at < done for sent, done in ends) for at, _ in ends)
     records = [bare_record(n, sent_at=sent, done_at=done) for n, (sent, done) in enumerate(ends)]
     assert _judge(records).max_in_flight == most
+
+
+def test_a_run_that_was_stopped_says_so_instead_of_missing_records() -> None:
+    """An orderly stop: what was not sent has no record, and nothing was lost."""
+    stopped = _judge(_on_time(), num_planned=100, num_missing=90, ended_how="stopped early", ended_at=8.2)
+    assert stopped.state == "INVALID"
+    assert stopped.reasons == ["the run was stopped after 8 s: 90 of 100 planned requests were not sent"]
