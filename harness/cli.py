@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -17,7 +18,7 @@ import typer
 from harness.clock import clock_pair, file_stamp
 from harness.errors import HarnessError, UsageError
 from harness.launch import Launch, explain_exit, require_file, run_locust, start_mock
-from harness.store import RunDirectory, open_run
+from harness.store import RunDirectory, open_run, require_new
 from harness.summary import load_run, summarize
 from harness.text import summary_text
 from harness.units import parse_duration, parse_rate
@@ -62,6 +63,8 @@ def run(
     Options that are not listed here go to the scenario, like --burst-factor 8 or --whole.
     """
     require_file(scenario)
+    _require("report", "jinja2", "pandas", "plotly")
+    _require("load", "locust", "splintr")
     if (mock is None) == (target is None):
         raise UsageError("say what to load: either --mock NAME_OR_FILE or --target URL")
     where = out or Path("runs") / f"{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
@@ -71,6 +74,7 @@ def run(
         *_passed("--speed", speed),
         *context.args,
     ]
+    require_new(where)
     ledger = where.with_name(f".{where.name}.ledger.jsonl")  # beside the run until there is one
     try:
         with ExitStack() as stack:
@@ -120,6 +124,13 @@ def _conclude(directory: RunDirectory) -> int:
     print(summary_text(summary))
     print(f"\n  report      {page}\n  again       harness report {shlex.quote(str(directory.path))}")
     return summary.verdict.exit_code
+
+
+def _require(extra: str, *modules: str) -> None:
+    """Raises UsageError when an extra is not installed: before the load, not after it."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} is not installed; pip install 'llm-load-harness[{extra}]'")
 
 
 def _passed(option: str, value: object) -> list[str]:

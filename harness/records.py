@@ -35,7 +35,8 @@ Outcome = Literal["ok", "throttled", "failed", "cut", "incomplete", "refused"]
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     """One request.
 
-    `intended_at` is when the plan wanted it sent, `sent_at` when its first byte left. `first_token_at` is the arrival
+    `intended_at` is when the plan wanted it sent, `sent_at` when it was sent, which for a new
+    connection is when connecting began. `first_token_at` is the arrival
     of the first chunk with content; `token_gaps_s` are the gaps between content chunks, `chunk_tokens` the tokens in
     each chunk (null: one each). `token_source` says who counted the output tokens: `server` (its usage) or `local`.
     `outcome`: throttled is 429, 529 or 503 with Retry-After; failed any other error; cut a stream the server broke;

@@ -22,7 +22,7 @@ import msgspec
 from harness.errors import RunError, UsageError
 from harness.records import RecordFile, RequestRecord, read_record_file
 
-__all__ = ["Manifest", "RunDirectory", "Sample", "create_run", "machine", "open_run", "versions"]
+__all__ = ["Manifest", "RunDirectory", "Sample", "create_run", "machine", "open_run", "require_new", "versions"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PACKAGES = ("llm-load-harness", "locust", "gevent", "numpy", "msgspec")
@@ -116,17 +116,21 @@ class RunDirectory:
         return target
 
 
-def create_run(path: Path) -> RunDirectory:
-    """Make a new, empty run directory. Raises UsageError when there is one already or its name is unsafe."""
+def require_new(path: Path) -> None:
+    """Raises UsageError when a run cannot be made there: its name is unsafe, or something stands there already."""
     if not _NAME.fullmatch(path.name):
         raise UsageError(
             f"run name {path.name!r} must be 1 to 80 of A-Z a-z 0-9 . _ - and start with a letter or digit"
         )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists and is not empty; a run needs a directory of its own")
+
+
+def create_run(path: Path) -> RunDirectory:
+    """Make a new, empty run directory. Raises UsageError when there is one already or its name is unsafe."""
+    require_new(path)
     try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        if not path.is_dir() or any(path.iterdir()):
-            raise UsageError(f"{path} exists and is not empty; a run needs a directory of its own") from None
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot create {path}: {error.strerror}") from error
     return RunDirectory(path)

@@ -52,8 +52,8 @@ class Tokens(msgspec.Struct, kw_only=True):
     plan and whose tokens the server counted.
     """
 
-    num_prompt: int
-    num_output: int
+    num_prompt: int | None
+    num_output: int | None
     output_rate: float | None
     per_source: dict[str, int]
     num_prompt_mismatches: int
@@ -176,19 +176,24 @@ def _load(table: Table, manifest: Manifest, num_missing: int) -> Load:
 
 def _tokens(table: Table) -> Tokens:
     ok = table.is_outcome("ok")
-    num_output = float(np.nansum(table["num_output_tokens"][ok]))
+    num_output = _total(table["num_output_tokens"][ok])
     begin, end = table["sent_at"][ok], table["done_at"][ok]
     span = float(end.max() - begin.min()) if ok.any() else 0.0
     return Tokens(
-        num_prompt=int(np.nansum(table["num_prompt_tokens"][ok])),
-        num_output=int(num_output),
-        output_rate=num_output / span if span > 0 else None,
+        num_prompt=_total(table["num_prompt_tokens"][ok]),
+        num_output=num_output,
+        output_rate=num_output / span if span > 0 and num_output is not None else None,
         per_source=dict(table.token_sources),
         num_prompt_mismatches=_mismatches(table, "prompt"),
         num_output_mismatches=_mismatches(table, "output"),
         num_prompt_compared=int(_comparable(table, "prompt").sum()),
         num_output_compared=int(_comparable(table, "output").sum()),
     )
+
+
+def _total(counts: Floats) -> int | None:
+    """The sum of what is known; None when nothing is."""
+    return None if np.isnan(counts).all() else int(np.nansum(counts))
 
 
 def _mismatches(table: Table, what: str) -> int:

@@ -54,6 +54,10 @@ def summary_text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def _count(num: int | None) -> str:
+    return "–" if num is None else f"{num:,}"
+
+
 def _headlines(summary: Summary) -> list[tuple[str, str]]:
     load, tokens, instrument = summary.load, summary.tokens, summary.instrument
     outcomes = ", ".join(f"{num} {name}" for name, num in load.outcomes.items() if num) or "none ended"
@@ -63,7 +67,7 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
     lines = [
         ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
         ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
-        ("tokens", f"{tokens.num_prompt:,} in, {tokens.num_output:,} out{rate}"),
+        ("tokens", f"{_count(tokens.num_prompt)} in, {_count(tokens.num_output)} out{rate}"),
         ("instrument", f"{instrument.state}; {lags}"),
     ]
     lines += [("", reason) for reason in instrument.reasons]

@@ -55,7 +55,9 @@ class PlanShape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         if self._swarm.over():
             return None
-        workers = self._swarm.num_workers()
+        # Those that were there at the start share the plan; one that comes later has no share.
+        manifest = self._swarm.manifest
+        workers = manifest.num_workers if manifest is not None else self._swarm.num_workers()
         return workers, max(1.0, float(workers))
 
 
@@ -124,6 +126,7 @@ class Swarm:
 
     def start(self) -> None:
         """A test starts: the local process or master makes the run directory, load processes begin to record."""
+        self.manifest = self.directory = self.run = None  # of an earlier run in this process
         if self.is_worker:
             settings, plan = self._from_master()
         else:
@@ -142,16 +145,22 @@ class Swarm:
         if self.greenlets and sys.stderr.isatty():
             sys.stderr.write("\r\x1b[2K")
         self.greenlets.clear()
-        if self.run is not None:
-            self.run.shut()
-            if self.manifest is not None:
-                self.manifest.ended_at = round(self.run.now(), 3)
-                self.manifest.ended_how = "complete" if self.run.finished else "stopped early"
-            if self.run.collector_error is not None:
-                _LOG.error("records were lost: %s", self.run.collector_error)
-            self.user_class.load_run = self.run = None
-        if self.manifest is not None and self.directory is not None and not self.is_worker:
+        run, self.run, self.user_class.load_run = self.run, None, None
+        if self.manifest is not None and self.directory is not None:
+            self.manifest.ended_at = round(time.time() - self.manifest.started_wall, 3)
+            self.manifest.ended_how = self._ended_how(run)
             open_run(self.directory).write_manifest(self.manifest)
+        if run is not None:
+            if run.collector_error is not None:
+                _LOG.error("records were lost: %s", run.collector_error)
+            run.shut()
+
+    def _ended_how(self, run: LoadRun | None) -> str:
+        assert self.manifest is not None
+        finished = run.finished if run is not None else self.num_finished >= self.manifest.num_workers
+        if not finished:
+            return "stopped early"
+        return "drain timed out" if run is not None and not run.drained else "complete"
 
     def conclude(self) -> None:
         """The process ends: fold the run and let the verdict be the exit code."""
@@ -162,7 +171,8 @@ class Swarm:
         directory = open_run(self.directory)
         summary = summarize(load_run(directory))
         directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
-        self.environment.process_exit_code = summary.verdict.exit_code
+        # A start that failed later in this process has set a code of its own; a good run does not take it back.
+        self.environment.process_exit_code = max(self.environment.process_exit_code or 0, summary.verdict.exit_code)
         if self.options.progress:
             # `harness run` prints the summary; Locust's tables have two significant digits and would only confuse.
             logging.getLogger("locust.stats_logger").disabled = True
@@ -177,6 +187,7 @@ class Swarm:
         wall = time.time()
         scenario = Path(sys.modules[self.user_class.__module__].__file__ or self.user_class.__name__).stem
         path = Path(options.out) if options.out else Path("runs") / f"{scenario}-{file_stamp(wall)}"
+        model = choose_model(host, options.model)
         directory = create_run(path)
         self.directory = directory.path
         lead = _LEAD_DISTRIBUTED_S if self.is_master else _LEAD_S
@@ -185,7 +196,7 @@ class Swarm:
             path=str(directory.path.resolve()),
             scenario=scenario,
             target=str(parse_target(host)),
-            model=choose_model(host, options.model),
+            model=model,
             stream=not options.whole,
             exact_length=not options.any_length,
             seed=int(options.seed),
@@ -292,8 +303,10 @@ def _on_init(environment: Environment, **_: Any) -> None:
                 environment.runner.register_message(_FINISHED, swarm.note_finished)
             if environment.web_ui is None:
                 _check_before_start(swarm)
-                # Locust installs its own handler only after a shape has ended; until then SIGTERM would kill us.
-                gevent.signal_handler(signal.SIGTERM, environment.runner.quit)
+                # Locust installs its own handler only after a shape has ended; until then SIGTERM would kill us, and
+                # Ctrl-C would raise in whichever greenlet happens to run, in the middle of a record.
+                for signum in (signal.SIGTERM, signal.SIGINT):
+                    gevent.signal_handler(signum, environment.runner.quit)
     environment.events.test_start.add_listener(lambda **_: _start(swarm))
     environment.events.test_stop.add_listener(lambda **_: swarm.stop())
     environment.events.quitting.add_listener(lambda **_: _quit(swarm))
@@ -303,6 +316,10 @@ def _read_asked(swarm: Swarm) -> None:
     """Take Locust's -u, -r and -t as given, before Locust replaces what is missing by 1."""
     options = swarm.options
     swarm.asked_users, swarm.asked_rate = options.num_users, options.spawn_rate
+    if options.num_users is not None and options.num_users < 1:
+        raise UsageError(f"-u {options.num_users}: at least one request must be allowed in flight")
+    if options.spawn_rate is not None and not options.spawn_rate > 0:
+        raise UsageError(f"-r {options.spawn_rate:g}: the arrival rate must be positive")
     swarm.asked_duration_s = float(options.run_time) if options.run_time else None
 
 

@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from harness.errors import TargetError
-from harness.swarm.transport import Exchange, Timeouts, Transport, parse_target
+from harness.swarm.transport import Exchange, Timeouts, Transport, key_header, parse_target
 
 __all__ = ["choose_model"]
 
@@ -21,12 +21,15 @@ def choose_model(host: str, asked: str) -> str:
     """
     exchange = Exchange()
     transport = Transport(parse_target(host), time.monotonic, _TIMEOUTS)
-    transport.request("GET", "/v1/models", {}, b"", exchange)
+    transport.request("GET", "/v1/models", key_header(), b"", exchange)
     transport.close()
     if exchange.ending == "unreachable":
         raise TargetError(f"nothing answers at {host}: {exchange.detail}. Start the server or correct the URL")
     if asked:
         return asked
+    if exchange.status in (401, 403):
+        given = "was refused" if key_header() else "is missing"
+        raise TargetError(f"{host}/v1/models answers {exchange.status}: the key in HARNESS_API_KEY {given}")
     try:
         return str(msgspec.json.decode(exchange.body())["data"][0]["id"])
     except (msgspec.DecodeError, LookupError, TypeError):

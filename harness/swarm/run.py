@@ -49,7 +49,7 @@ class RunSettings:
 
 @dataclass(slots=True)
 class Live:
-    """Running counts for progress and Locust's own tables; no published figure comes from them."""
+    """Running counts for the line of progress; no published figure comes from them."""
 
     num_sent: int
     outcomes: Counter[str]
@@ -68,7 +68,8 @@ class LoadRun:
         self.shard = Shard(settings.shard_index, settings.num_shards)
         self.live = Live(0, Counter(), 0, deque(maxlen=_RECENT))
         self.num_in_flight = 0
-        self.finished = False  # every arrival of the share was sent or refused, and every answer has ended
+        self.finished = False  # every arrival of the share was sent or refused, and the time to drain is over
+        self.drained = False  # every answer has ended
         self._on_finished = on_finished
         self.collector_error: str | None = None
         self._scenario_class = scenario_class
@@ -146,8 +147,8 @@ class LoadRun:
     def shut(self) -> None:
         """End the run: footer, files, connections."""
         self._pulse.stop()
-        self._writer.close(round(self.now(), 6))
         self.transport.close()
+        self._writer.close(round(self.now(), 6))
 
     def _write(self, record: RequestRecord) -> None:
         try:

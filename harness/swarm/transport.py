@@ -8,6 +8,7 @@ geventhttpclient's parser (llhttp); nobody looks into the body before the answer
 from __future__ import annotations
 
 import errno
+import os
 import select
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from geventhttpclient.response import HTTPParseError, HTTPResponse
 from harness.errors import UsageError
 from harness.outcome import Ending
 
-__all__ = ["Exchange", "Target", "Timeouts", "Transport", "parse_target"]
+__all__ = ["Exchange", "Target", "Timeouts", "Transport", "key_header", "parse_target"]
 
 _READ_BYTES = 65536
 
@@ -42,6 +43,12 @@ class Target:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.base_path}"
+
+
+def key_header() -> dict[str, str]:
+    """The API key of the server under test, from the environment and from nowhere else."""
+    key = os.environ.get("HARNESS_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def parse_target(url: str) -> Target:
@@ -202,7 +209,10 @@ class Transport:
         """The connection that was used last, if the server has not closed it meanwhile."""
         while self._idle:
             socket = self._idle.pop()
-            if not select.select([socket], [], [], 0)[0]:
+            # poll, not select: with many streams a descriptor may well be above 1,024.
+            poll = select.poll()
+            poll.register(socket.fileno(), select.POLLIN)
+            if not poll.poll(0):
                 return socket
             socket.close()
         return None
@@ -218,11 +228,11 @@ class Transport:
             if self._tls is not None:
                 socket = self._tls.wrap_socket(socket, server_hostname=self._target.host)
             socket.settimeout(self._timeouts.read_s)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a host name may be no name at all
             if socket is not None:
                 socket.close()
             exchange.ending, exchange.done_at = "unreachable", self._now()
-            exchange.detail = f"{self._target}: {error.strerror or error}"
+            exchange.detail = f"{self._target}: {getattr(error, 'strerror', None) or error}"
             return None
         exchange.connected_at = self._now()
         return socket

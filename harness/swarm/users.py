@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, ClassVar
 
 import gevent
-from gevent.event import Event
 from gevent.pool import Group
 from locust import User, task
+from locust.exception import StopUser
 
 from harness.dialects import Dialect
 from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
@@ -16,7 +15,7 @@ from harness.plan import Arrival, LoadPlan
 from harness.records import RequestRecord
 from harness.swarm.options import PlanOptions
 from harness.swarm.run import LoadRun
-from harness.swarm.transport import Exchange
+from harness.swarm.transport import Exchange, key_header
 
 __all__ = ["LLMUser"]
 
@@ -47,9 +46,9 @@ class LLMUser(User):
         The record is written also when this greenlet is killed in the middle.
         """
         run = self.the_run
+        body = self.body(arrival)
         record, exchange = run.open(arrival, self.dialect), Exchange()
         try:
-            body = self.body(arrival)
             run.transport.request("POST", self.dialect.path, self._headers(record.request_id), body, exchange)
         finally:
             run.close(record, exchange, self.dialect)
@@ -77,7 +76,9 @@ class LLMUser(User):
     @task
     def follow_plan(self) -> None:
         """Send every arrival of this worker's share at its time, then wait for the answers."""
-        run, flying = self.the_run, Group()
+        if self.load_run is None:
+            raise StopUser  # the run could not be started
+        run, flying = self.load_run, Group()
         try:
             for arrival in run.shard.take(run.plan.arrivals()):
                 delay = arrival.at_s - run.now()
@@ -89,12 +90,12 @@ class LLMUser(User):
                     run.num_in_flight += 1
                     flying.spawn(self._fly, arrival)
             gevent.sleep(max(0.0, run.plan.duration_s - run.now()))
-            flying.join(timeout=run.settings.drain_s)
+            run.drained = flying.join(timeout=run.settings.drain_s)
         finally:
             # Also when Locust stops us: every open request still gets its record.
             flying.kill(block=True)
         run.finish()
-        Event().wait()  # until Locust stops the user
+        raise StopUser
 
     def _fly(self, arrival: Arrival) -> None:
         try:
@@ -103,10 +104,7 @@ class LLMUser(User):
             self.the_run.num_in_flight -= 1
 
     def _headers(self, request_id: str) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "X-Client-Request-Id": request_id}
-        if key := os.environ.get("HARNESS_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        return headers
+        return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **key_header()}
 
     def _tell_locust(self, record: RequestRecord, exchange: Exchange) -> None:
         """One event a request, at its end, for Locust's own tables. An answer that was open at the end is no failure."""

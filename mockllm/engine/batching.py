@@ -138,11 +138,6 @@ class BatchedReplica:
     def num_waiting(self) -> int:
         return len(self._waiting) + len(self._incoming)
 
-    @property
-    def num_kv_tokens(self) -> int:
-        computed = sum(s.request.num_prompt_tokens - s.remaining for s in self._prefilling)
-        return self._num_kv_tokens + computed
-
     # -- inside --------------------------------------------------------------------------------------
 
     def _follow_stretch(self) -> None:

@@ -34,9 +34,7 @@ class Replica(Protocol):
     @property
     def num_running(self) -> int: ...
     @property
-    def num_waiting(self) -> int: ...
-    @property
-    def num_kv_tokens(self) -> int: ...
+    def num_waiting(self) -> int | None: ...  # None where there is no queue to look into
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,12 +177,8 @@ class HostedReplica:
         return len(self._answers)
 
     @property
-    def num_waiting(self) -> int:
-        return 0
-
-    @property
-    def num_kv_tokens(self) -> int:
-        return 0
+    def num_waiting(self) -> None:
+        return None
 
     def _happens(self, what: str, request: Request, share: float) -> bool:
         return share > 0 and self._streams.uniform(what, request.key) < share

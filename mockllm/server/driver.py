@@ -47,9 +47,13 @@ class Driver:
 
     def cancel(self, request_id: str) -> None:
         """The client went away."""
+        if request_id not in self._listeners:
+            return
+        now = self.clock.now()
+        self._advance(now)  # what is due happens first: the answer may be complete by now
         if self._listeners.pop(request_id, None) is not None:
-            self.engine.cancel(request_id, self.clock.now())
-            self._arm()
+            self.engine.cancel(request_id, now)
+        self._arm()
 
     def ring(self) -> None:
         """The timer's alarm: let happen what is due."""

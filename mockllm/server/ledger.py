@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, kw_only=True):
     """One request. Instants are seconds on the mock's clock; the header ties it to the machine's clocks.
 
     `planned_at[i]` and `written_at[i]` belong to content write number i, which carried `num_tokens[i]` tokens;
-    a write is "written" when the kernel has it. `outcome`: ok, refused, cut (by the mock) or cancelled (by
+    a write is "written" when the server handed it to the socket. `outcome`: ok, refused, cut (by the mock) or cancelled (by
     the client); None while the answer is on its way.
     """
 

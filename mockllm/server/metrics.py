@@ -1,4 +1,4 @@
-"""`/metrics`: read off the engine and the ledger when somebody scrapes, so it can never disagree with them."""
+"""`/metrics`: read off the engine and the ledger when somebody scrapes. Outcomes are the engine's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class _Collector:
         waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Requests in the queue.", labels=["model_name"])
         for name, model in self._engine.models.items():
             running.add_metric([name], model.replica.num_running)
-            waiting.add_metric([name], model.replica.num_waiting)
+            if model.replica.num_waiting is not None:
+                waiting.add_metric([name], model.replica.num_waiting)
         yield running
         yield waiting
         yield self._outcomes()

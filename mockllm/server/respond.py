@@ -147,8 +147,7 @@ async def _response(exchange: Exchange, mailbox: _Mailbox) -> Response:
         emissions = emissions + await mailbox.take()
     end = emissions[-1]
     if isinstance(end, Cut):
-        _close(exchange, end)
-        raise StreamCut(exchange.request.request_id)
+        return _CutResponse(exchange, end)
     assert isinstance(end, Finished)
     return _WholeResponse(exchange, end)
 
@@ -190,6 +189,23 @@ class _WholeResponse(Response):
         exchange, end = self._exchange, self._end
         exchange.ledger.wrote(exchange.entry, end.at, exchange.clock.now(), end.num_output_tokens)
         _close(exchange, end)
+
+
+class _CutResponse(Response):
+    """Half of a whole answer: the length is that of all of it, and then the connection breaks."""
+
+    def __init__(self, exchange: Exchange, end: Cut) -> None:
+        text = exchange.answer.piece(0, end.num_output_tokens)
+        body = exchange.writer.whole(text, "stop", Usage(exchange.request.num_prompt_tokens, end.num_output_tokens))
+        super().__init__(body, 200, _headers(exchange), media_type="application/json")
+        self._exchange, self._end = exchange, end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        half = bytes(self.body[: len(self.body) // 2])
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        _close(self._exchange, self._end)
+        raise StreamCut(self._exchange.request.request_id)
 
 
 def _headers(exchange: Exchange) -> dict[str, str]:

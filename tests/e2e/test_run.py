@@ -89,12 +89,13 @@ def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) ->
     assert summary.load.num_missing > 0
 
 
-def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path, signum: signal.Signals) -> None:
     out, ledger = tmp_path / "stopped", tmp_path / "ledger.jsonl"
     with mock_server("golden", "--ledger", str(ledger)) as url:
         process = _burst(url, out, rate=40)
         _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 20)
-        process.terminate()
+        process.send_signal(signum)
         assert process.wait(20) == 2  # INVALID: not everything that was asked was sent
         time.sleep(0.5)
     records = _records(out)
@@ -105,6 +106,28 @@ def test_a_stopped_run_keeps_the_requests_that_were_open(tmp_path: Path) -> None
     assert seen <= {record["request_id"] for record in records}  # every request the server saw has a record
     assert len(seen) > 40
     assert json.loads((out / "manifest.json").read_text())["ended_how"] == "stopped early"
+
+
+def test_a_directory_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "kept"
+    words = ["run", "scenarios/burst.py", "--mock", "instant", "--rate", "10", "--duration", "2s", "--out", str(out)]
+    assert harness(*words).returncode == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = harness(*words)
+    assert again.returncode == 2
+    assert "exists and is not empty" in again.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_answers_that_outlive_the_drain_are_recorded_and_said(tmp_path: Path) -> None:
+    out = tmp_path / "drained"
+    words = ["run", "scenarios/burst.py", "--mock", "golden", "--rate", "10", "--duration", "2s", "--drain", "0.2s"]
+    assert harness(*words, "--out", str(out)).returncode == 1
+    manifest = json.loads((out / "manifest.json").read_text())
+    records = _records(out)
+    assert manifest["ended_how"] == "drain timed out"
+    assert len(records) == manifest["num_planned"]
+    assert any(record["outcome"] == "incomplete" for record in records)
 
 
 def test_a_dead_port_is_a_clear_error(tmp_path: Path) -> None:

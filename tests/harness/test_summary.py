@@ -93,7 +93,7 @@ def _same_figures(summary: Summary, path: Path) -> None:
     assert summary.load.outcomes == {name: counts.get(name, 0) for name in _OUTCOMES}
     assert summary.load.num_sent == sql.row("SELECT count(sent_at) FROM record")[0]
     prompt, output, rate = sql.row(
-        "SELECT coalesce(sum(num_prompt_tokens), 0), coalesce(sum(num_output_tokens), 0), "
+        "SELECT sum(num_prompt_tokens), sum(num_output_tokens), "
         "sum(num_output_tokens) / nullif(max(done_at) - min(sent_at), 0) FROM record WHERE outcome = 'ok'"
     )
     assert (summary.tokens.num_prompt, summary.tokens.num_output) == (prompt, output)

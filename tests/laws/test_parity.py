@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mockllm import Emission, Engine, ManualClock, Request, simulate
+from mockllm import Emission, Engine, Finished, ManualClock, Request, simulate
 from mockllm.server.driver import Driver
 from tests.laws.load import engine, loads, told
 
@@ -76,6 +76,18 @@ def test_a_late_driver_finds_the_same_instants(arrivals: list[tuple[float, Reque
         out += lazy.advance(now)
         turn += 1
     assert told(out) == punctual
+
+
+def test_a_late_cancel_finds_the_answer_complete() -> None:
+    """What is due happens before a cancellation, also when the driver was not woken in time."""
+    clock, timer = ManualClock(), HandTimer()
+    out: list[Emission] = []
+    driver = Driver(engine(every_token=True), clock, timer)
+    driver.submit(Request("r", "k", "m", 5, max_tokens=2, ignore_eos=True), out.append)
+    clock.move_to(60.0)  # long after its end, and nobody rang
+    driver.cancel("r")
+    assert isinstance(out[-1], Finished)
+    assert driver.engine.counts.num_cancelled == 0
 
 
 @pytest.mark.parametrize("every_token", [True, False])
