@@ -51,9 +51,9 @@ def run(
     rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
     duration: Annotated[_Text, typer.Option(help="How long: 60s, 2m.")] = None,
     users: Annotated[Optional[int], typer.Option(help="The most requests in flight.", min=1)] = None,  # noqa: UP045
-    trace: Annotated[_Text, typer.Option(help="Trace to replay (trace_replay.py).", metavar="FILE")] = None,
-    window: Annotated[_Text, typer.Option(help="Piece of the trace: 120s, 10m:12m.")] = None,
-    speed: Annotated[Optional[float], typer.Option(help="Replay speed.")] = None,  # noqa: UP045
+    trace: Annotated[_Text, typer.Option(help="Trace to replay (only trace_replay.py).", metavar="FILE")] = None,
+    window: Annotated[_Text, typer.Option(help="Piece of the trace: 120s, 10m:12m (only trace_replay.py).")] = None,
+    speed: Annotated[Optional[float], typer.Option(help="Replay speed (only trace_replay.py).")] = None,  # noqa: UP045
     model: Annotated[_Text, typer.Option(help="Model to ask for. Default: the server's first.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the plan and of the mock.")] = 0,
     out: Annotated[Optional[Path], typer.Option(help="Run directory to create.", metavar="DIR")] = None,  # noqa: UP045
@@ -66,7 +66,7 @@ def run(
     _require("report", "jinja2", "pandas", "plotly")
     _require("load", "locust", "splintr")
     if (mock is None) == (target is None):
-        raise UsageError("say what to load: either --mock NAME_OR_FILE or --target URL")
+        raise UsageError("say what to load: either --mock NAME_OR_FILE or --target URL, one of the two")
     where = out or Path("runs") / f"{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
     passed_on = [
         *_passed("--trace", trace),

@@ -49,6 +49,8 @@ def summary_text(summary: Summary) -> str:
         metric = summary.metrics[name]
         cells = "".join(f"{percentile_cell(metric, percent):>10}" for percent in _COLUMNS)
         lines.append(f"  {METRIC_NAMES[name]:<7}{metric.num:>8}  {cells}{milliseconds(metric.maximum):>10}")
+    if "n<" in "\n".join(lines):
+        lines += ["", "  n<368: too few samples for this percentile, which needs 368"]
     for error in summary.errors[:5]:
         lines.append(f"  {error.num:>6} x {error.outcome}/{error.kind}: {error.example[:100]}")
     return "\n".join(lines)

@@ -76,3 +76,15 @@ def test_every_scenario_says_question_what_to_look_at_and_when_useful() -> None:
         assert all(
             word in header for word in ("Question:", "Look at:", "Useful when:", f"locust -f scenarios/{path.name}")
         )
+
+
+def test_the_scenario_of_the_readme_makes_a_plan() -> None:
+    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert code is not None
+    probe = code[1] + (
+        "\nfrom argparse import Namespace\n"
+        "plan = Steady.plan(PlanOptions(10.0, 20.0, 5, 1, Namespace()))\n"
+        "print(plan.duration_s, 150 < plan.num_arrivals < 250)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["20.0", "True"]

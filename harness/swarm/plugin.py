@@ -177,7 +177,8 @@ class Swarm:
             # `harness run` prints the summary; Locust's tables have two significant digits and would only confuse.
             logging.getLogger("locust.stats_logger").disabled = True
         else:
-            print(summary_text(summary), f"\n  run directory: {self.directory}", sep="")  # noqa: T201
+            sys.stdout.write(f"{summary_text(summary)}\n\n  run         {self.directory}\n")
+            sys.stdout.write(f"  page        harness report {self.directory}\n")
 
     # -- inside --------------------------------------------------------------------------------------
 

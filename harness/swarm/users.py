@@ -11,6 +11,7 @@ from locust.exception import StopUser
 
 from harness.dialects import Dialect
 from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
+from harness.errors import UsageError
 from harness.plan import Arrival, LoadPlan
 from harness.records import RequestRecord
 from harness.swarm.options import PlanOptions
@@ -34,7 +35,7 @@ class LLMUser(User):
     @classmethod
     def plan(cls, options: PlanOptions) -> LoadPlan:
         """The load. Called before the run with what the command line says. Raises UsageError for what cannot be."""
-        raise NotImplementedError(f"{cls.__name__} must say what it sends: override plan()")
+        raise UsageError(f"{cls.__name__} must say what it sends: override plan()")
 
     def serve(self, arrival: Arrival) -> None:
         """What is done for one arrival; by default one question. Override for flows of several requests."""
