@@ -69,7 +69,10 @@ def judge_instrument(
         num_torn_lines=sum(file.num_torn for file in files),
         max_in_flight=_max_in_flight(table),
     )
-    invalid = [problem for file in files for problem in file.problems] + _not_delivered(table, manifest, num_missing)
+    invalid = [problem for file in files for problem in file.problems]
+    # Only writers that ended in order prove that what has no record was not sent.
+    stopped = manifest.ended_how == "stopped early" and not invalid
+    invalid += _not_delivered(table, manifest, num_missing, stopped=stopped)
     if num_twice := len(table) - len(set(table.request_ids)):
         invalid.append(f"{num_twice} requests have more than one record")
     if truth is not None and truth.num_ledger_only:
@@ -82,8 +85,8 @@ def judge_instrument(
     return instrument
 
 
-def _not_delivered(table: Table, manifest: Manifest, num_missing: int) -> list[str]:
-    if num_missing and manifest.ended_how == "stopped early":
+def _not_delivered(table: Table, manifest: Manifest, num_missing: int, *, stopped: bool) -> list[str]:
+    if num_missing and stopped:
         after = f" after {manifest.ended_at:.0f} s" if manifest.ended_at is not None else ""
         return [f"the run was stopped{after}: {num_missing} of {manifest.num_planned} planned requests were not sent"]
     reasons = []

@@ -51,7 +51,6 @@ class RunSettings:
 class Live:
     """Running counts for the line of progress; no published figure comes from them."""
 
-    num_sent: int
     outcomes: Counter[str]
     num_output_tokens: int
     recent_ttft_s: deque[float]
@@ -66,7 +65,7 @@ class LoadRun:
         self.settings = settings
         self.plan = plan
         self.shard = Shard(settings.shard_index, settings.num_shards)
-        self.live = Live(0, Counter(), 0, deque(maxlen=_RECENT))
+        self.live = Live(Counter(), 0, deque(maxlen=_RECENT))
         self.num_in_flight = 0
         self.finished = False  # every arrival of the share was sent or refused, and the time to drain is over
         self.drained = False  # every answer has ended
@@ -158,7 +157,6 @@ class LoadRun:
             raise
         live = self.live
         live.outcomes[record.outcome] += 1
-        live.num_sent += record.sent_at is not None
         live.num_output_tokens += record.num_output_tokens or 0
         if record.first_token_at is not None:
             live.recent_ttft_s.append(record.first_token_at - record.intended_at)

@@ -75,11 +75,6 @@ class DescriptorTimer:
         self._ring = None
         self._set(0)
 
-    def close(self) -> None:
-        """Give the descriptor back."""
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
-
     def _set(self, nanoseconds: int) -> None:
         self._spec.value.seconds, self._spec.value.nanoseconds = divmod(nanoseconds, 1_000_000_000)
         self._libc.timerfd_settime(self._descriptor, 0, ctypes.byref(self._spec), None)

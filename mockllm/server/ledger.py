@@ -6,7 +6,7 @@ difference between `written_at` and `planned_at` is the mock's lateness, not the
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -65,7 +65,6 @@ class Ledger:
         self._file = file
         self._encode = msgspec.json.Encoder().encode
         self.header = ledger_header() | {"monotonic_origin": monotonic_origin}
-        self.num_closed: Counter[str] = Counter()
         self.lateness_buckets = [0] * (len(LATENESS_BUCKETS) + 1)
         self.lateness_sum = 0.0
         if file is not None:
@@ -85,7 +84,6 @@ class Ledger:
         assert entry.outcome is not None
         line = self._encode(entry) + b"\n"
         self._lines.append(line)
-        self.num_closed[entry.outcome] += 1
         if self._file is not None:
             self._file.write(line)
 

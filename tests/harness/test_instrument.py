@@ -191,3 +191,11 @@ def test_a_run_that_was_stopped_says_so_instead_of_missing_records() -> None:
     stopped = _judge(_on_time(), num_planned=100, num_missing=90, ended_how="stopped early", ended_at=8.2)
     assert stopped.state == "INVALID"
     assert stopped.reasons == ["the run was stopped after 8 s: 90 of 100 planned requests were not sent"]
+
+
+def test_a_stopped_run_with_a_killed_writer_may_have_lost_records() -> None:
+    damaged = RecordFile(Path("records-1.jsonl"), problems=["records-1.jsonl has no footer: its writer was killed"])
+    stopped = _judge(
+        _on_time(), files=[damaged], num_planned=100, num_missing=90, ended_how="stopped early", ended_at=8.2
+    )
+    assert "90 of 100 planned requests left no record" in stopped.reasons
