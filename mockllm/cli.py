@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mockllm.deployment import BatchedProfile, HostedProfile, bundled_profiles, load_deployment, load_profile
+from mockllm.deployment import bundled_profiles, load_deployment, load_profile, step_time
+from mockllm.engine.latency import StepLoad
 from mockllm.errors import MockError
+from mockllm.profile import BatchedProfile, HostedProfile
 
 __all__ = ["main"]
 
@@ -66,8 +68,9 @@ def _headline(profile: BatchedProfile | HostedProfile) -> tuple[float, float]:
     """Median TTFT of a lone request with 500 prompt tokens, and its time per further token."""
     overhead = profile.overhead.median_s
     if isinstance(profile, BatchedProfile):
-        step = profile.step_time
-        return overhead + step.b0 + 500 * step.b1, step.b0 + step.b2 + 500 * step.b3
+        duration = step_time(profile)
+        prefill = duration.pace(StepLoad(500, 1, 500 * 250.0, 0, 0, 0)).first
+        return overhead + prefill, duration.pace(StepLoad(0, 0, 0.0, 1, 500, 1)).first
     latency = profile.latency
     prompt = 500 * latency.per_token_s + 500**2 * latency.per_token_squared_s
     return overhead + latency.floor_s + latency.spread_median_s + prompt, latency.tpot_median_s

@@ -1,168 +1,67 @@
-"""What is served: profiles (how one model behaves) and deployments (which models, under which names).
+"""What is served: deployments (which models, under which names), and the engine that is built of their profiles.
 
 Files are strict: an unknown key, a duplicate key or a value outside its range is an error that names
-file, line, key, value and rule. Every number of a bundled profile carries its source in the file.
+file, line, key, value and rule.
 """
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter
 
 from mockllm.engine.batching import BatchedReplica, BatchLimits
-from mockllm.engine.engine import Engine, Overhead, Replica, ServedModel
-from mockllm.engine.hosted import Faultiness, HostedLatency, HostedReplica
-from mockllm.engine.latency import StepTime
+from mockllm.engine.drafts import Drafts
+from mockllm.engine.engine import Engine, Overhead, ServedModel
+from mockllm.engine.hosted import ColdStart, Faultiness, HostedLatency, HostedReplica
+from mockllm.engine.kv_cache import KvCache
+from mockllm.engine.latency import LinearStepTime, StepTime
 from mockllm.engine.length import AnswerLength
+from mockllm.engine.noise import StepNoise
+from mockllm.engine.roofline import RooflineStepTime, num_kv_blocks
 from mockllm.errors import DeploymentError
+from mockllm.hardware import GpuModel, LlmModel, Strict, load_gpu, load_llm
+from mockllm.profile import BatchedProfile, HardwareModel, HostedProfile, Profile
 from mockllm.streams import Streams
-from mockllm.strictyaml import Document, read_yaml
+from mockllm.strictyaml import Document, read_yaml, validated
 
 __all__ = [
     "BatchedProfile",
     "Deployment",
     "HostedProfile",
     "Profile",
+    "answer_length",
+    "batched_replica",
     "build_engine",
     "bundled_profiles",
+    "hosted_latency",
     "load_deployment",
     "load_profile",
+    "num_blocks",
     "parse_profile",
+    "parts",
+    "step_time",
 ]
 
 _PROFILES = Path(__file__).parent / "profiles"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-# In strict mode pydantic takes an int for a float, as YAML's `floor_s: 0` needs.
-Seconds = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class LengthModel(_Strict):
-    """Output lengths when the request does not fix them."""
-
-    median_tokens: Annotated[float, Field(ge=1)]
-    sigma: Annotated[float, Field(ge=0)]
-
-
-class OverheadModel(_Strict):
-    median_s: Seconds = 0.0
-    sigma: Annotated[float, Field(ge=0)] = 0.0
-
-
-class _ProfileBase(_Strict):
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
-    model: Annotated[str, Field(min_length=1, max_length=200)]
-    summary: str
-    as_of: date
-    sources: list[str]
-    max_model_len: Count
-    answer_length: LengthModel
-    overhead: OverheadModel = OverheadModel()
-
-
-class StepTimeModel(_Strict):
-    """Seconds: b0 a step, b1 a prefill token, b2 a decoding sequence, b3 a token in the KV cache."""
-
-    b0: Seconds
-    b1: Seconds
-    b2: Seconds
-    b3: Seconds
-
-
-class SchedulerModel(_Strict):
-    max_num_seqs: Count
-    max_num_batched_tokens: Count
-    chunked_prefill: bool = True
-
-
-class BatchedProfile(_ProfileBase):
-    """A GPU replica with continuous batching."""
-
-    kind: Literal["batched"]
-    step_time: StepTimeModel
-    scheduler: SchedulerModel
-
-    @model_validator(mode="after")
-    def _scheduler_can_run_every_request(self) -> BatchedProfile:
-        limits = self.scheduler
-        if limits.max_num_batched_tokens < limits.max_num_seqs:
-            raise ValueError(
-                f"scheduler.max_num_batched_tokens {limits.max_num_batched_tokens} must be at least "
-                f"max_num_seqs {limits.max_num_seqs}: every running sequence takes one token a step"
-            )
-        if not limits.chunked_prefill and limits.max_num_batched_tokens < self.max_model_len:
-            raise ValueError(
-                f"scheduler.max_num_batched_tokens {limits.max_num_batched_tokens} must be at least "
-                f"max_model_len {self.max_model_len} when chunked_prefill is off: a longer prompt would wait for ever"
-            )
-        return self
-
-    def replica(self, streams: Streams, *, every_token: bool) -> Replica:
-        limits = BatchLimits(**self.scheduler.model_dump())
-        return BatchedReplica(StepTime(**self.step_time.model_dump()), limits, every_token=every_token)
-
-
-class HostedLatencyModel(_Strict):
-    """See `mockllm.engine.hosted` for the formula; times in seconds."""
-
-    floor_s: Seconds
-    spread_median_s: Seconds = 0.0
-    spread_sigma: Annotated[float, Field(ge=0)] = 0.0
-    per_token_s: Seconds = 0.0
-    per_token_squared_s: Seconds = 0.0
-    spike_probability: Share = 0.0
-    spike_mean_s: Seconds = 0.0
-    tpot_median_s: Seconds
-    tpot_sigma: Annotated[float, Field(ge=0)] = 0.0
-    tokens_per_chunk: Annotated[float, Field(ge=1)] = 1.0
-    gap_cv: Annotated[float, Field(ge=0)] = 0.0
-    stall_probability: Share = 0.0
-    stall_mean_tpots: Annotated[float, Field(ge=0)] = 0.0
-
-
-class FaultinessModel(_Strict):
-    server_error_rate: Share = 0.0
-    cut_rate: Share = 0.0
-
-
-class HostedProfile(_ProfileBase):
-    """A hosted API seen from outside."""
-
-    kind: Literal["hosted"]
-    latency: HostedLatencyModel
-    faultiness: FaultinessModel = FaultinessModel()
-
-    def replica(self, streams: Streams, *, every_token: bool) -> Replica:
-        latency = HostedLatency(**self.latency.model_dump())
-        return HostedReplica(latency, streams, Faultiness(**self.faultiness.model_dump()), every_token=every_token)
-
-
-Profile = Annotated[BatchedProfile | HostedProfile, Field(discriminator="kind")]
 _PROFILE: TypeAdapter[BatchedProfile | HostedProfile] = TypeAdapter(Profile)
+_GIB = 2**30
 
 
-class ModelEntry(_Strict):
+class ModelEntry(Strict):
     """One served model: its public name and the bundled profile it behaves like."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     profile: str
 
 
-class _DeploymentFile(_Strict):
+class _DeploymentFile(Strict):
     seed: int = 0
     models: Annotated[list[ModelEntry], Field(min_length=1)]
 
 
-class Deployment(_Strict):
+class Deployment(Strict):
     """Everything that one mock server serves."""
 
     name: str
@@ -177,7 +76,7 @@ def bundled_profiles() -> list[str]:
 
 def parse_profile(document: Document) -> BatchedProfile | HostedProfile:
     """A profile from a parsed file. Raises DeploymentError with the line of the first broken rule."""
-    profile: BatchedProfile | HostedProfile = _validated(document, _PROFILE)
+    profile: BatchedProfile | HostedProfile = validated(document, _PROFILE)
     return profile
 
 
@@ -203,7 +102,7 @@ def load_deployment(what: str) -> Deployment:
     document = read_yaml(path)
     if isinstance(document.value, dict) and "kind" in document.value:
         return _single(parse_profile(document))
-    file = _validated(document, TypeAdapter(_DeploymentFile))
+    file = validated(document, TypeAdapter(_DeploymentFile))
     profiles: dict[str, BatchedProfile | HostedProfile] = {}
     for index, entry in enumerate(file.models):
         if entry.name in profiles:
@@ -226,44 +125,117 @@ def load_deployment(what: str) -> Deployment:
 
 
 def build_engine(deployment: Deployment, *, seed: int | None = None, every_token: bool) -> Engine:
-    """The engine of a deployment. `seed` overrides the file's; `every_token`: see `BatchedReplica`."""
+    """The engine of a deployment. `seed` overrides the file's; `every_token`: see `BatchedReplica`.
+
+    Raises DeploymentError when a profile's model does not fit its GPU.
+    """
     streams = Streams(deployment.seed if seed is None else seed)
     models = {
-        name: ServedModel(
-            name,
-            AnswerLength(profile.answer_length.median_tokens, profile.answer_length.sigma, profile.max_model_len),
-            Overhead(profile.overhead.median_s, profile.overhead.sigma),
-            profile.replica(streams, every_token=every_token),
-        )
-        for name, profile in deployment.profiles.items()
+        name: _served(name, profile, streams, every_token=every_token) for name, profile in deployment.profiles.items()
     }
     return Engine(models, streams)
 
 
+def _served(name: str, profile: BatchedProfile | HostedProfile, streams: Streams, *, every_token: bool) -> ServedModel:
+    overhead = Overhead(profile.overhead.median_s, profile.overhead.sigma)
+    max_model_len = profile.max_model_len
+    if isinstance(profile, HostedProfile):
+        latency = hosted_latency(profile)
+        faultiness = Faultiness(**profile.faultiness.model_dump())
+        hosted = HostedReplica(latency, streams, faultiness, every_token=every_token)
+        return ServedModel(name, answer_length(profile, max_model_len), overhead, hosted, hosted)
+    replica = batched_replica(name, profile, streams, every_token=every_token)
+    if replica.kv.num_blocks is not None:  # vLLM refuses to start with more; the mock serves what fits
+        drafts = profile.speculative.num_draft_tokens if profile.speculative else 0
+        max_model_len = min(max_model_len, replica.kv.num_blocks * replica.kv.block_size - drafts - 1)
+    step_s = replica.lone_step_s()
+    lone = HostedLatency(step_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, step_s, 0.0, 1.0, 0.0, 0.0, 0.0)
+    aside = HostedReplica(lone, streams, every_token=every_token)
+    return ServedModel(name, answer_length(profile, max_model_len), overhead, replica, aside)
+
+
+def answer_length(profile: BatchedProfile | HostedProfile, max_model_len: int) -> AnswerLength:
+    """How long this profile's answers are."""
+    return AnswerLength(profile.answer_length.median_tokens, profile.answer_length.sigma, max_model_len)
+
+
+def hosted_latency(profile: HostedProfile) -> HostedLatency:
+    """The latency law of a hosted profile."""
+    numbers = profile.latency.model_dump(exclude={"cold_starts"})
+    starts = tuple(ColdStart(**start.model_dump()) for start in profile.latency.cold_starts)
+    return HostedLatency(**numbers, cold_starts=starts)
+
+
+def batched_replica(name: str, profile: BatchedProfile, streams: Streams, *, every_token: bool) -> BatchedReplica:
+    """One replica of a batched profile. Raises DeploymentError when the model does not fit."""
+    scheduler, noise, drafts = profile.scheduler, profile.noise, profile.speculative
+    limits = BatchLimits(
+        max_num_seqs=scheduler.max_num_seqs,
+        max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        chunked_prefill=scheduler.chunked_prefill,
+        long_prefill_token_threshold=scheduler.long_prefill_token_threshold,
+        priority=scheduler.policy == "priority",
+        async_scheduling=scheduler.async_scheduling,
+    )
+    return BatchedReplica(
+        step_time(profile),
+        limits,
+        KvCache(num_blocks(profile), profile.kv_cache.block_size, prefix_caching=profile.kv_cache.prefix_caching),
+        every_token=every_token,
+        noise=StepNoise(
+            streams,
+            name,
+            step_cv=noise.step_cv,
+            stall_probability=noise.stall_probability,
+            stall_s=(noise.stall_min_s, noise.stall_max_s),
+        )
+        if noise.step_cv or noise.stall_probability
+        else None,
+        drafts=Drafts(drafts.num_draft_tokens, drafts.acceptance_rate, drafts.draft_s) if drafts else None,
+        streams=streams,
+    )
+
+
+def step_time(profile: BatchedProfile) -> StepTime:
+    """The step time of a batched profile. Raises DeploymentError for a GPU that has no numbers for the model."""
+    if profile.step_time is not None:
+        return LinearStepTime(**profile.step_time.model_dump())
+    assert profile.hardware is not None
+    gpu, llm = parts(profile.hardware)
+    if profile.hardware.tensor_parallel > 1 and gpu.interconnect_gb_s is None:
+        raise DeploymentError(profile.name, f"{gpu.name} has no interconnect_gb_s, which tensor_parallel needs")
+    try:
+        accelerator = gpu.accelerator(experts=llm.experts is not None)
+    except ValueError as error:
+        raise DeploymentError(profile.name, str(error)) from error
+    hardware = profile.hardware
+    return RooflineStepTime(accelerator, llm.transformer(), hardware.tensor_parallel, hardware.host.host())
+
+
+def parts(hardware: HardwareModel) -> tuple[GpuModel, LlmModel]:
+    """The GPU and the language model that a profile names."""
+    return load_gpu(hardware.gpu), load_llm(hardware.llm)
+
+
+def num_blocks(profile: BatchedProfile) -> int | None:
+    """KV blocks of a replica: as given, else what fits beside the weights; None: unlimited."""
+    cache = profile.kv_cache
+    if cache.num_gpu_blocks is not None or profile.hardware is None:
+        return cache.num_gpu_blocks
+    gpu, llm = parts(profile.hardware)
+    num = num_kv_blocks(
+        gpu.accelerator(experts=llm.experts is not None),
+        llm.transformer(),
+        profile.hardware.tensor_parallel,
+        utilization=cache.gpu_memory_utilization,
+        activations=cache.activations_gib * _GIB,
+        block_size=cache.block_size,
+    )
+    if num * cache.block_size < 2:
+        rule = f"{llm.name} does not fit on {profile.hardware.tensor_parallel} x {gpu.name}; raise tensor_parallel"
+        raise DeploymentError(profile.name, rule)
+    return num
+
+
 def _single(profile: BatchedProfile | HostedProfile) -> Deployment:
     return Deployment(name=profile.name, seed=0, profiles={profile.model: profile})
-
-
-def _validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
-    try:
-        return adapter.validate_python(document.value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        # The discriminator's tag stands in the location; it is not a key of the file.
-        location = tuple(part for part in first["loc"] if part not in ("batched", "hosted"))
-        message, value = first["msg"].removeprefix("Value error, "), f" (got {first['input']!r})"
-        if first["type"] == "union_tag_invalid":
-            location, message, value = (
-                (*location, "kind"),
-                f"is {first['ctx']['tag']!r}; it must be batched or hosted",
-                "",
-            )
-        elif first["type"] in ("missing", "value_error"):
-            value = ""
-        raise DeploymentError(
-            document.path, f"{message}{value}", line=document.line_of(location), key=_dotted(location) or None
-        ) from error
-
-
-def _dotted(location: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

@@ -1,6 +1,6 @@
 """The values that pass between the engine and everything around it.
 
-A `Request` goes in; `Emission`s come out: `Tokens`, then exactly one of `Finished`, `Refused` or `Cut`
+A `Request` goes in; `Emission`s come out: `Began` and `Tokens`, then exactly one of `Finished`, `Refused` or `Cut`
 (none of them after a cancellation). Times are seconds on the clock of whoever drives the engine.
 """
 
@@ -10,7 +10,56 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-__all__ = ["Chunk", "Cut", "Emission", "Finished", "Refused", "Request", "Span", "Tokens", "chunks_of"]
+__all__ = [
+    "Began",
+    "CachePoint",
+    "CacheUse",
+    "Chunk",
+    "Cut",
+    "Emission",
+    "Finished",
+    "Forced",
+    "Refused",
+    "Request",
+    "Span",
+    "Tokens",
+    "chunks_of",
+]
+
+
+class CachePoint(NamedTuple):
+    """A prefix of the prompt that a provider's prompt cache may know: its length and a digest of its content.
+
+    `ttl_s` is how long it is to be kept; 0 asks only whether it is there.
+    """
+
+    num_tokens: int
+    digest: int
+    ttl_s: float
+
+
+class CacheUse(NamedTuple):
+    """Prompt tokens read from a cache, and written to one for 5 minutes and for an hour."""
+
+    num_read: int = 0
+    num_written_5m: int = 0
+    num_written_1h: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """What one request demands of the mock, whatever the model says. Seconds; None leaves it to the model.
+
+    `status` refuses the request with this HTTP status; `cut_after` breaks the answer off after so many tokens;
+    `error_after` ends the stream there with an error of the provider's own.
+    """
+
+    ttft_s: float | None = None
+    itl_s: float | None = None
+    status: int | None = None
+    retry_after_s: float | None = None
+    cut_after: int | None = None
+    error_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +68,10 @@ class Request:
 
     `key` is its identity for random draws; two requests with one key meet the same luck.
     `watched` says that somebody wants every token at its instant (a stream); an unwatched request
-    gives its tokens as one span when it ends.
+    gives its tokens as one span when it ends. `num_answer_tokens` is the length of an answer whose content is known
+    (a tool call); None: drawn. `block_hashes` name the full KV blocks of the prompt, each hash over its block and all
+    before it; they may go on into the answer. `priority`: smaller goes first, where the scheduler asks.
+    `cache_points`: the prefixes that the client asked the provider to cache; None leaves it to the provider.
     """
 
     request_id: str
@@ -30,6 +82,11 @@ class Request:
     min_tokens: int = 0
     ignore_eos: bool = False
     watched: bool = True
+    priority: int = 0
+    num_answer_tokens: int | None = None
+    block_hashes: tuple[int, ...] = ()
+    cache_points: tuple[CachePoint, ...] | None = None
+    forced: Forced | None = None
 
 
 class Chunk(NamedTuple):
@@ -44,6 +101,14 @@ class Span(Protocol):
     """The instants of a run of tokens, worked out only when somebody asks."""
 
     def chunks(self) -> Iterator[Chunk]: ...
+
+
+class Began(NamedTuple):
+    """The first token of a watched request is about to come: what its prompt found in a cache is known."""
+
+    request_id: str
+    at: float
+    cache: CacheUse
 
 
 class Tokens(NamedTuple):
@@ -67,7 +132,7 @@ class Finished(NamedTuple):
     at: float
     reason: str
     num_output_tokens: int
-    num_cached_tokens: int = 0
+    cache: CacheUse = CacheUse()
     queue_s: float | None = None
 
 
@@ -83,14 +148,15 @@ class Refused(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """The server breaks the answer off after `num_output_tokens` tokens."""
+    """The server breaks the answer off after `num_output_tokens` tokens: the connection ends, or an error is sent."""
 
     request_id: str
     at: float
     num_output_tokens: int
+    in_band: bool = False
 
 
-Emission = Tokens | Finished | Refused | Cut
+Emission = Began | Tokens | Finished | Refused | Cut
 
 
 def chunks_of(tokens: Tokens) -> Iterator[Chunk]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from mockllm.errors import DeploymentError
 
-__all__ = ["Document", "read_yaml"]
+__all__ = ["Document", "read_yaml", "validated"]
 
 _MAX_BYTES = 1_000_000
 
@@ -77,3 +78,26 @@ def _walk(
         for index, item in enumerate(node.value):
             lines[(*at, index)] = item.start_mark.line + 1
             _walk(path, item, (*at, index), lines)
+
+
+def validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
+    """The document as the adapter's type. Raises DeploymentError with the line of the first broken rule."""
+    try:
+        return adapter.validate_python(document.value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # The discriminator's tag stands in the location; it is not a key of the file.
+        location = tuple(part for part in first["loc"] if part not in ("batched", "hosted"))
+        message, value = first["msg"].removeprefix("Value error, "), f" (got {first['input']!r})"
+        if first["type"] == "union_tag_invalid":
+            location = (*location, "kind")
+            message, value = f"is {first['ctx']['tag']!r}; it must be batched or hosted", ""
+        elif first["type"] in ("missing", "value_error"):
+            value = ""
+        raise DeploymentError(
+            document.path, f"{message}{value}", line=document.line_of(location), key=_dotted(location) or None
+        ) from error
+
+
+def _dotted(location: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

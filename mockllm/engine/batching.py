@@ -1,9 +1,12 @@
-"""One replica with continuous batching: the scheduler of vLLM V1, first come first served.
+"""One replica with continuous batching: the scheduler of vLLM V1.
 
 A step gives one token to every decoding sequence and spends what is left of the token budget on
 prompts, in order of arrival; a prompt that does not fit is computed in chunks. While nothing enters
-or leaves the batch, all steps to the next finish are one stretch (`stretches.py`): O(1) work, however
-many tokens. An arrival that could be admitted truncates the stretch to the step that is running.
+or leaves the batch and memory lasts, all steps to the next finish are one stretch (`stretches.py`): O(1) work,
+however many tokens. An arrival that could be admitted truncates the stretch to the step that is running.
+
+When a running sequence needs a KV block and none is free, the last one gives way: its blocks are freed, it goes
+back to the front of the line, and computes everything again. In such a step nobody is admitted.
 
 Rules and their source: vLLM V1 scheduler, as described in Kwon et al. (SOSP 2023) and its code.
 Ties: a step that ends at the instant of an arrival is over, and the next one has begun without it.
@@ -17,48 +20,35 @@ from dataclasses import dataclass
 from itertools import count
 from math import inf
 
-from mockllm.engine.latency import StepTime
-from mockllm.engine.stretches import StepSpan, Stretch
+from mockllm.engine.drafts import Drafts
+from mockllm.engine.kv_cache import KvCache
+from mockllm.engine.latency import Pace, StepLoad, StepTime
+from mockllm.engine.noise import StepNoise
+from mockllm.engine.sequence import Sequence
+from mockllm.engine.stretches import Stretch
+from mockllm.engine.waiting import ByPriority, FirstComeFirstServed, WaitingLine
 from mockllm.events import EventQueue
-from mockllm.model import Emission, Finished, Request, Tokens
+from mockllm.model import Began, CacheUse, Emission, Finished, Request, Tokens
+from mockllm.streams import Streams
 
 __all__ = ["BatchLimits", "BatchedReplica"]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """The scheduler's limits, under vLLM's names."""
+    """The scheduler's limits, under vLLM's names. `priority`: by rank instead of first come, first served."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
     chunked_prefill: bool = True
+    long_prefill_token_threshold: int = 0
+    priority: bool = False
+    async_scheduling: bool = False
 
-
-class _Sequence:
-    """One request in the replica. Steps count the replica's finished steps."""
-
-    __slots__ = (
-        "began",
-        "cancelled",
-        "first_step",
-        "queued_at",
-        "reason",
-        "remaining",
-        "request",
-        "scheduled_at",
-        "size",
-    )
-
-    def __init__(self, request: Request, size: int, reason: str, queued_at: float) -> None:
-        self.request = request
-        self.size = size  # output tokens
-        self.reason = reason
-        self.queued_at = queued_at
-        self.scheduled_at: float | None = None
-        self.remaining = max(1, request.num_prompt_tokens)  # prompt tokens not computed yet
-        self.began: Stretch | None = None  # the stretch whose end gave the first token
-        self.first_step = 0  # the step before the one that gave the first token
-        self.cancelled = False
+    def chunk(self, remaining: int, budget: int) -> int:
+        """How many of `remaining` prompt tokens one step computes."""
+        threshold = self.long_prefill_token_threshold
+        return min(remaining, budget, threshold) if threshold else min(remaining, budget)
 
 
 class BatchedReplica:
@@ -66,33 +56,60 @@ class BatchedReplica:
 
     `every_token` makes `advance` stop at every token of a watched request (real time); without it a
     request's tokens come as one span when it ends (virtual time). Both give the same instants.
+    With `drafts` every step is a stretch of its own, because nobody knows how far the next one gets.
     """
 
-    def __init__(self, step_time: StepTime, limits: BatchLimits, *, every_token: bool) -> None:
+    def __init__(
+        self,
+        step_time: StepTime,
+        limits: BatchLimits,
+        kv: KvCache | None = None,
+        *,
+        every_token: bool,
+        noise: StepNoise | None = None,
+        drafts: Drafts | None = None,
+        streams: Streams | None = None,
+    ) -> None:
+        self.kv = kv or KvCache(None, 16, prefix_caching=False)
         self._step_time = step_time
         self._limits = limits
         self._every_token = every_token
-        self._incoming: EventQueue[_Sequence] = EventQueue()
-        self._waiting: deque[_Sequence] = deque()
-        self._prefilling: list[_Sequence] = []
-        self._chunks: list[int] = []  # this step's prompt tokens, beside _prefilling
-        self._sequences: dict[str, _Sequence] = {}
-        self._watched: dict[str, _Sequence] = {}  # decoding and watched, in the order they began
-        self._finishes: list[tuple[int, int, _Sequence]] = []  # heap of (step, order, sequence)
+        self._noise = noise
+        self._drafts = drafts
+        self._streams = streams or Streams(0)
+        self._incoming: EventQueue[Sequence] = EventQueue()
+        self._line: WaitingLine[Sequence] = ByPriority() if limits.priority else FirstComeFirstServed()
+        self._held: deque[Sequence] = deque()  # came too late for the next step (async scheduling)
+        self._running: dict[str, Sequence] = {}  # in the order of admission
+        self._prefilling: list[Sequence] = []
+        self._sequences: dict[str, Sequence] = {}
+        self._watched: dict[str, Sequence] = {}  # decoding and watched, in the order they began
+        self._finishes: list[tuple[int, int, Sequence]] = []  # heap of (step, order, sequence), stale ones included
         self._order = count()
         self._steps = 0  # finished steps
         self._num_decodes = 0
         self._num_kv_tokens = 0  # of the decoding sequences
-        self._dropped: list[_Sequence] = []  # cancelled while in the batch: leave at the next step's end
+        self._phase = [0] * self.kv.block_size  # decodes that need a block in the steps with this remainder
+        self._dropped: list[Sequence] = []  # cancelled while in the batch: leave at the next step's end
         self._stretch: Stretch | None = None
         self._told = 0  # steps of the stretch whose tokens were let out already
         self._step_due = inf  # when the next step ends that somebody waits for; follows the four fields above
+        self._busy_s = 0.0
+        self.num_preemptions = 0
+        self.num_queried_tokens = 0  # of prompts that were looked up in the prefix cache
+        self.num_hit_tokens = 0
 
     # -- the four verbs ------------------------------------------------------------------------------
 
     def submit(self, request: Request, size: int, reason: str, *, ready_at: float) -> None:
-        """Queue a request that reaches the scheduler at `ready_at`, for `size` output tokens."""
-        sequence = _Sequence(request, size, reason, ready_at)
+        """Queue a request that reaches the scheduler at `ready_at`, for `size` output tokens.
+
+        Raises ValueError for a request that all of the KV cache could not hold.
+        """
+        sequence = Sequence(request, size, reason, ready_at, next(self._order))
+        needed = self._blocks_for(sequence.prompt + size + self._num_drafts)
+        if self.kv.num_blocks is not None and needed > self.kv.num_blocks:
+            raise ValueError(f"{request.request_id!r} needs {needed} KV blocks; there are {self.kv.num_blocks}")
         self._sequences[request.request_id] = sequence
         self._incoming.push(ready_at, sequence)
 
@@ -105,11 +122,12 @@ class BatchedReplica:
         self._watched.pop(request_id, None)
         if self._incoming.discard(sequence):
             return True
-        if sequence in self._waiting:
-            self._waiting.remove(sequence)
+        if sequence in self._held:
+            self._held.remove(sequence)
             return True
-        self._dropped.append(sequence)
-        self._truncate(now)
+        if not self._line.leave(sequence):
+            self._dropped.append(sequence)
+        self._truncate(now)  # its place, or its place at the head of the line, is free
         return True
 
     def due(self) -> float:
@@ -132,13 +150,27 @@ class BatchedReplica:
 
     @property
     def num_running(self) -> int:
-        return self._num_decodes + len(self._prefilling)
+        return len(self._running)
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting) + len(self._incoming)
+        return len(self._line) + len(self._held) + len(self._incoming)
 
-    # -- inside --------------------------------------------------------------------------------------
+    @property
+    def num_steps(self) -> int:
+        """Finished steps."""
+        return self._steps + self._told
+
+    def busy_s(self, now: float) -> float:
+        """Seconds in which steps were running, up to `now`."""
+        stretch = self._stretch
+        return self._busy_s if stretch is None else self._busy_s + min(now, stretch.ended_at()) - stretch.started_at
+
+    def lone_step_s(self) -> float:
+        """The duration of a step with nothing but one short sequence in it: the fastest token."""
+        return self._step_time.pace(StepLoad(0, 0, 0.0, 1, 1, 1 + self._num_drafts)).first
+
+    # -- arrivals and the length of a stretch --------------------------------------------------------
 
     def _follow_stretch(self) -> None:
         """Work out when the next step ends that somebody waits for: the next one of a watched batch, else the last."""
@@ -150,55 +182,260 @@ class BatchedReplica:
         else:
             self._step_due = stretch.ended_at()
 
-    def _enqueue(self, at: float, sequence: _Sequence) -> None:
-        self._waiting.append(sequence)
-        if self._stretch is None:
+    def _enqueue(self, at: float, sequence: Sequence) -> None:
+        stretch = self._stretch
+        if stretch is None:
+            self._line.join(sequence)
             self._plan(at)
-        elif self.num_running < self._limits.max_num_seqs:
-            self._truncate(at)
+            return
+        # Behind somebody who was not admitted, first come first served, nobody will be before the batch changes.
+        hopeless = len(self._line) > 0 and not self._limits.priority
+        lag = 1 if self._limits.async_scheduling else 0
+        if lag:
+            sequence.eligible_step = stretch.first_step + stretch.steps_done_by(at) + 1 + lag
+            self._held.append(sequence)
+        else:
+            self._line.join(sequence)
+        if not hopeless and self.num_running < self._limits.max_num_seqs:
+            self._truncate(at, lag)
 
-    def _truncate(self, now: float) -> None:
-        """End the stretch with the step that is running at `now`, because the batch will change."""
+    def _truncate(self, now: float, lag: int = 0) -> None:
+        """End the stretch with the step that is running at `now` (or `lag` later), because the batch will change."""
         stretch = self._stretch
         if stretch is not None:
-            stretch.num_steps = min(stretch.num_steps, stretch.steps_done_by(now) + 1)
+            stretch.num_steps = min(stretch.num_steps, stretch.steps_done_by(now) + 1 + lag)
             self._follow_stretch()
 
     def _plan(self, at: float) -> None:
         """Compose the batch of the next step and run it until it must change."""
-        self._admit(at)
-        num_prefill = sum(self._chunks)
-        if not num_prefill and not self._num_decodes:
+        idle = not self._running and not len(self._line)
+        while self._held and (idle or self._held[0].eligible_step <= self._steps):
+            self._line.join(self._held.popleft())
+        gave_way = self._make_room()
+        if not gave_way:
+            self._admit(at)
+        load = self._load()
+        if not load.num_prefill_tokens and not load.num_decodes:
             self._stretch = None
             self._follow_stretch()
             return
-        pace = self._step_time.pace(
-            num_prefill_tokens=num_prefill, num_decodes=self._num_decodes, num_kv_tokens=self._num_kv_tokens
-        )
-        num_steps = 1 if num_prefill else self._finishes[0][0] - self._steps
-        stretch = Stretch(self._steps, at, num_steps, pace)
+        pace: Pace = self._step_time.pace(load)
+        if self._drafts is not None and load.num_decodes:
+            pace = Pace(pace.first + self._drafts.draft_s, pace.growth)
+        num_steps = 1 if gave_way or load.num_prefill_tokens or self._drafts else self._steps_until_change()
+        if self._noise is not None:
+            num_steps, pace = self._with_stall(num_steps, pace)
+        stretch = Stretch(self._steps, at, num_steps, self._noise.disturb(pace, self._steps) if self._noise else pace)
         if self._stretch is not None:
             self._stretch.next = stretch
         self._stretch, self._told = stretch, 0
         self._follow_stretch()
 
-    def _admit(self, at: float) -> None:
-        """Spend the step's token budget: decodes first, then prompts in progress, then the queue."""
-        limits = self._limits
-        budget = limits.max_num_batched_tokens - self._num_decodes
-        self._chunks = []
+    def _load(self) -> StepLoad:
+        num_prefill_tokens = num_prefills = 0
+        work = 0.0
         for sequence in self._prefilling:
-            self._chunks.append(min(sequence.remaining, budget))
-            budget -= self._chunks[-1]
-        while self._waiting and budget > 0 and self.num_running < limits.max_num_seqs:
-            sequence = self._waiting[0]
-            if not limits.chunked_prefill and sequence.remaining > budget:
-                break  # the head of the line waits for room, and everybody behind it
-            self._waiting.popleft()
-            sequence.scheduled_at = at
+            if chunk := sequence.chunk:
+                num_prefill_tokens += chunk
+                num_prefills += 1
+                work += chunk * (sequence.computed + chunk / 2)
+        decodes = self._num_decodes
+        return StepLoad(
+            num_prefill_tokens, num_prefills, work, decodes, self._num_kv_tokens, decodes * (1 + self._num_drafts)
+        )
+
+    def _steps_until_change(self) -> int:
+        """Steps until a sequence finishes, memory runs out or an arrival becomes eligible."""
+        finishes = self._finishes
+        while finishes[0][2].finish_step != finishes[0][0]:
+            heapq.heappop(finishes)  # preempted or cancelled meanwhile
+        num_steps = finishes[0][0] - self._steps
+        if self._held:
+            num_steps = min(num_steps, self._held[0].eligible_step - self._steps)
+        if self.kv.num_blocks is not None:
+            num_steps = min(num_steps, 1 + self._steps_that_fit())
+        return num_steps
+
+    def _with_stall(self, num_steps: int, pace: Pace) -> tuple[int, Pace]:
+        """End before the step that stalls, or be that step."""
+        assert self._noise is not None
+        stall_step = self._noise.stall_step
+        if stall_step is None:
+            return num_steps, pace
+        if stall_step > self._steps:
+            return min(num_steps, stall_step - self._steps), pace
+        return 1, Pace(pace.first + self._noise.stall(), pace.growth)
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    @property
+    def _num_drafts(self) -> int:
+        return self._drafts.num_tokens if self._drafts else 0
+
+    def _blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.kv.block_size)
+
+    def _blocks_of(self, sequence: Sequence, num_decode_steps: int) -> int:
+        """Blocks held by a decoding sequence after so many decode steps, or by a prefilling one."""
+        if not sequence.decoding:
+            return self._blocks_for(sequence.computed)
+        if num_decode_steps == 0:
+            return self._blocks_for(sequence.prompt)
+        return self._blocks_for(sequence.prompt + sequence.tokens_by(num_decode_steps - 1) + self._num_drafts)
+
+    def _growth_of(self, sequence: Sequence) -> int:
+        """Blocks that a running sequence needs for the next step."""
+        if not sequence.decoding:
+            return self._blocks_for(sequence.computed + sequence.chunk) - self._blocks_for(sequence.computed)
+        done = self._steps - sequence.start_step
+        return self._blocks_of(sequence, done + 1) - self._blocks_of(sequence, done)
+
+    def _growth(self, after: int, num_steps: int) -> int:
+        """Blocks that all decoding sequences need in `num_steps` steps after step number `after`; without drafts."""
+        cycles, rest = divmod(num_steps, self.kv.block_size)
+        phase, size = self._phase, self.kv.block_size
+        return cycles * self._num_decodes + sum(phase[(after + step) % size] for step in range(1, rest + 1))
+
+    def _steps_that_fit(self) -> int:
+        """How many steps after the next one the free blocks suffice for."""
+        cycles, free = divmod(int(self.kv.num_free), self._num_decodes)
+        num_steps, after = cycles * self.kv.block_size, self._steps + 1
+        while (needed := self._phase[(after + num_steps + 1) % self.kv.block_size]) <= free:
+            free -= needed
+            num_steps += 1
+        return num_steps
+
+    def _make_room(self) -> bool:
+        """Blocks for what the running sequences compute in the next step. True when somebody had to give way."""
+        self._share_budget()
+        kv = self.kv
+        if kv.num_blocks is not None:
+            if self._drafts is None:
+                needed = self._growth(self._steps, 1) + sum(map(self._growth_of, self._prefilling))
+            else:
+                needed = sum(map(self._growth_of, self._running.values()))
+            if needed > kv.num_free:
+                self._make_way()
+                return True
+            kv.take(needed)
+        for sequence in self._prefilling:
+            self._publish(sequence, sequence.computed + sequence.chunk)
+        return False
+
+    def _share_budget(self) -> None:
+        """Chunks for the prompts in progress: what the decodes leave of the step's tokens."""
+        budget = self._limits.max_num_batched_tokens - self._num_decodes * (1 + self._num_drafts)
+        for sequence in self._prefilling:
+            sequence.chunk = self._limits.chunk(sequence.prompt - sequence.computed, budget)
+            budget -= sequence.chunk
+
+    def _make_way(self) -> None:
+        """In order of admission every running sequence gets its blocks, at the expense of the last if need be."""
+        tokens_a_decode = 1 + self._num_drafts
+        budget = self._limits.max_num_batched_tokens - self._num_decodes * tokens_a_decode
+        order = list(self._running.values())
+        index = 0
+        while index < len(order):
+            sequence = order[index]
+            if not sequence.decoding:
+                sequence.chunk = self._limits.chunk(sequence.prompt - sequence.computed, budget)
+            needed = self._growth_of(sequence)
+            while needed > self.kv.num_free:
+                victim = self._line.victim(order)
+                position = order.index(victim)
+                budget += tokens_a_decode if victim.decoding else victim.chunk if position < index else 0
+                self._preempt(victim, granted=position < index)
+                del order[position]
+                if position <= index:
+                    index -= 1
+                if victim is sequence:
+                    break
+            else:
+                self.kv.take(needed)
+                if not sequence.decoding:
+                    budget -= sequence.chunk
+                    self._publish(sequence, sequence.computed + sequence.chunk)
+            index += 1
+
+    def _preempt(self, sequence: Sequence, *, granted: bool) -> None:
+        """Take a running sequence out of the batch; `granted`: it has its blocks for the next step already."""
+        blocks = self._blocks_of(sequence, self._steps - sequence.start_step)
+        blocks += self._growth_of(sequence) if granted else 0
+        if not sequence.decoding:  # what was to be computed in this step will not be
+            while sequence.blocks and (sequence.blocks[-1][0] + 1) * self.kv.block_size > sequence.computed:
+                self.kv.withdraw(sequence.blocks.pop()[1])
+        self._leave(sequence, blocks)
+        sequence.start_again()
+        self._line.return_preempted(sequence)
+        self._watched.pop(sequence.request.request_id, None)
+        self.num_preemptions += 1
+
+    def _publish(self, sequence: Sequence, num_tokens: int, *, answer: bool = False) -> None:
+        """Let others share the blocks that are full with the first `num_tokens` tokens; of the `answer` at its end."""
+        hashes = sequence.request.block_hashes
+        if not hashes or not self.kv.prefix_caching:
+            return
+        limit = num_tokens if answer else min(num_tokens, sequence.request.num_prompt_tokens)
+        full = min(limit // self.kv.block_size, len(hashes))
+        for position in range(sequence.num_published, full):
+            if self.kv.publish(hashes[position]):
+                sequence.blocks.append((position, hashes[position]))
+        sequence.num_published = max(sequence.num_published, full)
+
+    def _free(self, sequence: Sequence, num_blocks: int) -> None:
+        """Free all blocks, the last first."""
+        end = num_blocks
+        for position, content in reversed(sequence.blocks):
+            self.kv.give_back(end - position - 1)
+            self.kv.release(content)
+            end = position
+        self.kv.give_back(end)
+        sequence.blocks.clear()
+
+    # -- admission -----------------------------------------------------------------------------------
+
+    def _admit(self, at: float) -> None:
+        """Spend what is left of the step's token budget on the line, until its head does not fit."""
+        limits = self._limits
+        budget = limits.max_num_batched_tokens - self._num_decodes * (1 + self._num_drafts)
+        budget -= sum(sequence.chunk for sequence in self._prefilling)
+        while len(self._line) and budget > 0 and self.num_running < limits.max_num_seqs:
+            sequence = self._line.head()
+            if not self._fits(sequence, budget):
+                return  # the head of the line waits for room, and everybody behind it
+            self._line.pop()
+            budget -= sequence.chunk
+            self._running[sequence.request.request_id] = sequence
             self._prefilling.append(sequence)
-            self._chunks.append(min(sequence.remaining, budget))
-            budget -= self._chunks[-1]
+            if sequence.scheduled_at is None:
+                sequence.scheduled_at = at
+
+    def _fits(self, sequence: Sequence, budget: int) -> bool:
+        """Give a sequence its first chunk and the blocks for it, if both are to be had."""
+        kv, hashes = self.kv, sequence.request.block_hashes
+        num_hits = kv.hits(hashes, (sequence.prompt - 1) // kv.block_size) if hashes else 0
+        cached = num_hits * kv.block_size
+        remaining = sequence.prompt - cached
+        if not self._limits.chunked_prefill and remaining > budget:
+            return False
+        chunk = self._limits.chunk(remaining, budget)
+        needed = self._blocks_for(cached + chunk) - num_hits
+        if needed + (kv.num_idle(hashes[:num_hits]) if num_hits else 0) > kv.num_free:
+            return False
+        for position in range(num_hits):
+            kv.reuse(hashes[position])
+            sequence.blocks.append((position, hashes[position]))
+        kv.take(needed)
+        sequence.num_published, sequence.computed, sequence.chunk = num_hits, cached, chunk
+        self._publish(sequence, cached + chunk)
+        if sequence.num_cached is None:
+            sequence.num_cached = cached
+            if kv.prefix_caching:
+                self.num_queried_tokens += sequence.prompt
+                self.num_hit_tokens += cached
+        return True
+
+    # -- the end of a step ---------------------------------------------------------------------------
 
     def _end_step(self, out: list[Emission]) -> None:
         """End the step that is due."""
@@ -206,75 +443,115 @@ class BatchedReplica:
         assert stretch is not None
         done = self._told + 1 if self._watched else stretch.num_steps
         if self._every_token:
-            step = stretch.first_step + done
-            for request_id, sequence in self._watched.items():
-                out.append(Tokens(request_id, at, step - 1 - sequence.first_step, 1))
+            self._tell(stretch.first_step + done, at, out)
         self._told = done
         if done < stretch.num_steps:
             self._follow_stretch()
             return
+        self._busy_s += at - stretch.started_at
+        if self._drafts is None:
+            self._num_kv_tokens += self._num_decodes * stretch.num_steps
+            if self.kv.num_blocks is not None and stretch.num_steps > 1:
+                self.kv.take(self._growth(self._steps + 1, stretch.num_steps - 1))
+        else:
+            self._num_kv_tokens += self._num_drafted_tokens()
         self._steps = stretch.first_step + stretch.num_steps
-        self._num_kv_tokens += self._num_decodes * stretch.num_steps
+        self._told = 0
         self._finish(at, out)
         self._drop()
         self._begin_decodes(stretch, at, out)
         self._plan(at)
 
+    def _num_drafted_tokens(self) -> int:
+        """Tokens that the step which ends now gives to the decoding sequences, with drafts."""
+        total = 0
+        for sequence in self._running.values():
+            if sequence.decoding:
+                done = self._steps - sequence.start_step
+                total += sequence.tokens_by(done + 1) - sequence.tokens_by(done)
+        return total
+
+    def _tell(self, step: int, at: float, out: list[Emission]) -> None:
+        """The tokens that step number `step` gives to those who watch."""
+        if self._drafts is None:
+            for request_id, sequence in self._watched.items():
+                out.append(Tokens(request_id, at, sequence.given + step - sequence.start_step, 1))
+            return
+        for request_id, sequence in self._watched.items():
+            before, after = (sequence.tokens_by(step - sequence.start_step - back) for back in (1, 0))
+            out.append(Tokens(request_id, at, sequence.given + before, after - before))
+
     def _finish(self, at: float, out: list[Emission]) -> None:
         """Let go the decoding sequences whose last token this step gave."""
-        while self._finishes and self._finishes[0][0] == self._steps:
-            sequence = heapq.heappop(self._finishes)[2]
-            if not sequence.cancelled:
-                self._leave_decodes(sequence, sequence.size)
+        while self._finishes and self._finishes[0][0] <= self._steps:
+            step, _, sequence = heapq.heappop(self._finishes)
+            if step == sequence.finish_step and not sequence.cancelled:
+                self._leave(sequence, self._blocks_of(sequence, self._steps - sequence.start_step))
                 self._emit_finish(sequence, at, out)
 
-    def _leave_decodes(self, sequence: _Sequence, num_generated: int) -> None:
-        self._num_decodes -= 1
-        self._num_kv_tokens -= sequence.request.num_prompt_tokens + num_generated
+    def _leave(self, sequence: Sequence, num_blocks: int) -> None:
+        """Take a sequence out of the batch and free its blocks; a decoding one ends its run with the last step."""
+        if sequence.decoding:
+            done = self._steps - sequence.start_step
+            context = sequence.prompt + sequence.tokens_by(done)
+            self._num_decodes -= 1
+            self._num_kv_tokens -= context
+            self._phase[(1 - sequence.prompt + sequence.start_step) % self.kv.block_size] -= 1
+            self._publish(sequence, context - 1, answer=True)
+            sequence.end_run(self._steps)
+        else:
+            self._publish(sequence, sequence.computed, answer=True)
+            self._prefilling.remove(sequence)
+        self._free(sequence, num_blocks)
+        del self._running[sequence.request.request_id]
 
     def _drop(self) -> None:
         """Free the sequences that were cancelled during the step."""
         for sequence in self._dropped:
-            if sequence in self._prefilling:
-                position = self._prefilling.index(sequence)
-                del self._prefilling[position], self._chunks[position]
-            else:
-                self._leave_decodes(sequence, self._steps - sequence.first_step)
-                self._finishes = [entry for entry in self._finishes if entry[2] is not sequence]
-                heapq.heapify(self._finishes)
+            if not sequence.decoding:
+                sequence.computed += sequence.chunk
+            self._leave(sequence, self._blocks_of(sequence, self._steps - sequence.start_step))
         self._dropped.clear()
 
     def _begin_decodes(self, stretch: Stretch, at: float, out: list[Emission]) -> None:
         """A prompt that is complete gives its first token at the end of the same step."""
-        if not self._prefilling:
-            return
-        still: list[_Sequence] = []
-        for sequence, chunk in zip(self._prefilling, self._chunks, strict=True):
-            sequence.remaining -= chunk
-            if sequence.remaining:
-                still.append(sequence)
+        for sequence in list(self._prefilling):
+            sequence.computed += sequence.chunk
+            if sequence.computed < sequence.prompt:
                 continue
-            sequence.began, sequence.first_step = stretch, self._steps - 1
-            if self._every_token and sequence.request.watched:
-                out.append(Tokens(sequence.request.request_id, at, 0, 1))
-            if sequence.size == 1:
+            left, watched = sequence.size - sequence.given, self._every_token and sequence.request.watched
+            totals = self._totals(sequence, left)
+            self._prefilling.remove(sequence)
+            if watched:
+                if sequence.given == 0:
+                    out.append(Began(sequence.request.request_id, at, CacheUse(sequence.num_cached or 0)))
+                out.append(Tokens(sequence.request.request_id, at, sequence.given, 1))
+            sequence.begin(stretch, self._steps, totals)
+            self._num_decodes += 1
+            self._num_kv_tokens += sequence.prompt + 1
+            self._phase[(1 - sequence.prompt + self._steps) % self.kv.block_size] += 1
+            if left == 1:
+                self._leave(sequence, self._blocks_of(sequence, 0))
                 self._emit_finish(sequence, at, out)
                 continue
-            self._num_decodes += 1
-            self._num_kv_tokens += sequence.request.num_prompt_tokens + 1
-            heapq.heappush(self._finishes, (self._steps + sequence.size - 1, next(self._order), sequence))
-            if self._every_token and sequence.request.watched:
+            heapq.heappush(self._finishes, (sequence.finish_step, sequence.order, sequence))
+            if watched:
                 self._watched[sequence.request.request_id] = sequence
-        self._prefilling = still
 
-    def _emit_finish(self, sequence: _Sequence, at: float, out: list[Emission]) -> None:
+    def _totals(self, sequence: Sequence, left: int) -> list[int] | None:
+        """Tokens after each decode step of the run that begins, where drafts decide it."""
+        if self._drafts is None:
+            return None
+        return self._drafts.tokens_after_steps(left, f"{sequence.request.key}\x00{sequence.given}", self._streams)
+
+    def _emit_finish(self, sequence: Sequence, at: float, out: list[Emission]) -> None:
         request_id = sequence.request.request_id
         self._sequences.pop(request_id)
         self._watched.pop(request_id, None)
         if not (self._every_token and sequence.request.watched):
-            assert sequence.began is not None
-            span = StepSpan(sequence.began, sequence.first_step, 0, sequence.size)
-            out.append(Tokens(request_id, at, 0, sequence.size, span))
+            out.append(Tokens(request_id, at, 0, sequence.size, sequence.span()))
         assert sequence.scheduled_at is not None
         queue_s = sequence.scheduled_at - sequence.queued_at
-        out.append(Finished(request_id, at, sequence.reason, sequence.size, queue_s=queue_s))
+        out.append(
+            Finished(request_id, at, sequence.reason, sequence.size, CacheUse(sequence.num_cached or 0), queue_s)
+        )

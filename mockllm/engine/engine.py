@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from operator import attrgetter
 from typing import Protocol
 
 from mockllm.engine.length import AnswerLength
 from mockllm.engine.stats import Counts
-from mockllm.model import Emission, Refused, Request, Tokens
+from mockllm.events import EventQueue
+from mockllm.model import Began, Emission, Forced, Refused, Request, Tokens
 from mockllm.streams import Streams
 
 __all__ = ["Engine", "Overhead", "Replica", "ServedModel"]
@@ -53,6 +53,7 @@ class ServedModel:
     length: AnswerLength
     overhead: Overhead
     replica: Replica
+    aside: Replica  # for requests that demand their own timing: beside the queue
 
 
 class Engine:
@@ -61,8 +62,10 @@ class Engine:
     def __init__(self, models: Mapping[str, ServedModel], streams: Streams) -> None:
         self.models = models
         self.counts = Counts()
+        self._replicas = list(dict.fromkeys(r for model in models.values() for r in (model.replica, model.aside)))
         self._streams = streams
-        self._refused: list[Emission] = []  # refusals decided at submit, told by the next advance
+        self._refusals: EventQueue[Refused] = EventQueue()  # decided at submit
+        self._refused: dict[str, Refused] = {}
         self._where: dict[str, Replica] = {}
 
     def submit(self, request: Request, now: float) -> None:
@@ -70,45 +73,61 @@ class Engine:
 
         Raises ValueError for an id that is in flight, KeyError for a model that is not served.
         """
-        if request.request_id in self._where:
+        if request.request_id in self._where or request.request_id in self._refused:
             raise ValueError(f"request_id {request.request_id!r} is in flight already; ids must be unique")
         model = self.models[request.model]
         self.counts.num_submitted += 1
         self.counts.num_prompt_tokens += request.num_prompt_tokens
+        if request.forced is not None and request.forced.status is not None:
+            self._refuse(_demanded(request, request.forced, now))
+            return
         if request.num_prompt_tokens >= model.length.max_model_len:
-            self._refused.append(_too_long(request, model.length.max_model_len, now))
+            self._refuse(_too_long(request, model.length.max_model_len, now))
             return
         planned = model.length.plan(request, self._streams)
         overhead = self._streams.lognormal("overhead", request.key, model.overhead.median_s, model.overhead.sigma)
-        model.replica.submit(request, planned.num_tokens, planned.reason, ready_at=now + overhead)
-        self._where[request.request_id] = model.replica
+        replica = model.replica
+        if request.forced is not None:
+            replica = model.aside
+            overhead = 0.0 if request.forced.ttft_s is not None else overhead
+        replica.submit(request, planned.num_tokens, planned.reason, ready_at=now + overhead)
+        self._where[request.request_id] = replica
 
     def cancel(self, request_id: str, now: float) -> bool:
         """The client of a request went away; False when the request is over already."""
-        replica = self._where.pop(request_id, None)
-        if replica is None or not replica.cancel(request_id, now):
+        if (refused := self._refused.pop(request_id, None)) is not None:
+            self._refusals.discard(refused)
+        elif (replica := self._where.pop(request_id, None)) is None or not replica.cancel(request_id, now):
             return False
         self.counts.num_cancelled += 1
         return True
 
     def due(self) -> float:
         """The next instant at which something happens; inf when idle."""
-        if self._refused:
-            return self._refused[0].at
-        return min((model.replica.due() for model in self.models.values()), default=inf)
+        due = self._refusals.due()
+        for replica in self._replicas:
+            due = min(due, replica.due())
+        return due
 
     def advance(self, now: float) -> list[Emission]:
         """Everything that happens up to and including `now`, in order of time."""
-        out, self._refused = self._refused, []
-        for model in self.models.values():
-            if model.replica.due() <= now:
-                out.extend(model.replica.advance(now))
+        out: list[Emission] = []
+        while self._refusals.due() <= now:
+            out.append(self._refusals.pop()[1])
+        for replica in self._replicas:
+            if replica.due() <= now:
+                out.extend(replica.advance(now))
         out.sort(key=attrgetter("at"))  # stable: one replica's order is kept within an instant
         for emission in out:
             self.counts.count(emission)
-            if not isinstance(emission, Tokens):
+            if not isinstance(emission, Tokens | Began):
                 self._where.pop(emission.request_id, None)
+                self._refused.pop(emission.request_id, None)
         return out
+
+    def _refuse(self, refused: Refused) -> None:
+        self._refused[refused.request_id] = refused
+        self._refusals.push(refused.at, refused)
 
 
 def _too_long(request: Request, max_model_len: int, now: float) -> Refused:
@@ -117,3 +136,10 @@ def _too_long(request: Request, max_model_len: int, now: float) -> Refused:
         f"{request.num_prompt_tokens} tokens. Please reduce the length of the messages."
     )
     return Refused(request.request_id, now, 400, "context_length_exceeded", message)
+
+
+def _demanded(request: Request, demand: Forced, now: float) -> Refused:
+    assert demand.status is not None
+    message = f"This request asked the mock for HTTP status {demand.status}."
+    at = now + (demand.ttft_s or 0.0)
+    return Refused(request.request_id, at, demand.status, "mock_error", message, demand.retry_after_s)

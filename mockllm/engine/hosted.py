@@ -1,6 +1,6 @@
 """A hosted API seen from outside: no queue to look into, only the latencies that others have measured.
 
-    TTFT  = floor + LogNormal + b*x + c*x^2 + Bernoulli(p)*Exp(m)        x = prompt tokens not cached
+    TTFT  = floor + LogNormal + b*x + c*x^2 + Bernoulli(p)*Exp(m) [+ a cold start]    x = prompt tokens not cached
     TPOT  = LogNormal, one draw a request, independent of TTFT           (|r| < .3 in all measured providers)
     chunk = K tokens, K = 1 + Geometric; gap = K * TPOT * Gamma(mean 1, cv), with probability s a stall: + Exp
 
@@ -11,14 +11,24 @@ reach their p99/p50. Sources of the numbers: in the profile. Load does not enter
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from mockllm.engine.prompt_cache import PromptCache
 from mockllm.events import EventQueue
-from mockllm.model import Chunk, Cut, Emission, Finished, Refused, Request, Tokens
+from mockllm.model import Began, CacheUse, Chunk, Cut, Emission, Finished, Forced, Refused, Request, Tokens
 from mockllm.streams import Streams
 
-__all__ = ["ChunkSpan", "Faultiness", "HostedLatency", "HostedReplica"]
+__all__ = ["ChunkSpan", "ColdStart", "Faultiness", "HostedLatency", "HostedReplica"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """With `probability` the model must be loaded first, which takes a lognormal time."""
+
+    probability: float
+    median_s: float
+    sigma: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +48,45 @@ class HostedLatency:
     gap_cv: float
     stall_probability: float
     stall_mean_tpots: float
+    cold_starts: tuple[ColdStart, ...] = ()
 
-    def ttft(self, request: Request, streams: Streams) -> float:
-        """Seconds from the request to its first token."""
-        x, key = request.num_prompt_tokens, request.key
+    def ttft(self, request: Request, num_cached: int, streams: Streams) -> float:
+        """Seconds from the request to its first token; `num_cached` of its prompt tokens cost nothing."""
+        x, key = request.num_prompt_tokens - num_cached, request.key
         seconds = self.floor_s + self.per_token_s * x + self.per_token_squared_s * x * x
         seconds += streams.lognormal("ttft spread", key, self.spread_median_s, self.spread_sigma)
         if self.spike_probability and streams.uniform("ttft spike", key) < self.spike_probability:
             seconds += streams.exponential("ttft spike size", key, self.spike_mean_s)
-        return seconds
+        return seconds + self._cold_start(key, streams)
+
+    def _cold_start(self, key: str, streams: Streams) -> float:
+        if not self.cold_starts:
+            return 0.0
+        draw = streams.uniform("cold start", key)
+        for start in self.cold_starts:
+            if draw < start.probability:
+                return streams.lognormal("cold start length", key, start.median_s, start.sigma)
+            draw -= start.probability
+        return 0.0
+
+    def forced(self, demand: Forced) -> HostedLatency:
+        """This law with a first token or a token time that one request demands."""
+        latency = self
+        if demand.ttft_s is not None:
+            latency = HostedLatency(
+                demand.ttft_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, self.tpot_median_s, self.tpot_sigma,
+                self.tokens_per_chunk, self.gap_cv, self.stall_probability, self.stall_mean_tpots,
+            )  # fmt: skip
+        if demand.itl_s is not None:
+            latency = replace(
+                latency,
+                tpot_median_s=demand.itl_s,
+                tpot_sigma=0.0,
+                tokens_per_chunk=1,
+                gap_cv=0.0,
+                stall_probability=0.0,
+            )
+        return latency
 
     def chunk_sizes(self, num_tokens: int, key: str, streams: Streams) -> list[int]:
         """Tokens of each chunk: geometric sizes with the profile's mean, the last one cut to fit."""
@@ -106,10 +146,10 @@ class ChunkSpan:
 class _Answer:
     """An answer on its way: its chunks, and how many of them are out."""
 
-    __slots__ = ("cut", "reason", "request", "span", "told", "told_tokens")
+    __slots__ = ("cache", "cut", "reason", "request", "span", "told", "told_tokens")
 
-    def __init__(self, request: Request, span: ChunkSpan, reason: str, *, cut: bool) -> None:
-        self.request, self.span, self.reason, self.cut = request, span, reason, cut
+    def __init__(self, request: Request, span: ChunkSpan, reason: str, cache: CacheUse, cut: Cut | None) -> None:
+        self.request, self.span, self.reason, self.cache, self.cut = request, span, reason, cache, cut
         self.told = self.told_tokens = 0
 
 
@@ -127,27 +167,45 @@ class HostedReplica:
         self._latency = latency
         self._streams = streams
         self._faultiness = faultiness
+        self._prompt_cache = PromptCache()
         self._every_token = every_token
         self._events: EventQueue[_Answer | Refused] = EventQueue()
         self._answers: dict[str, _Answer | Refused] = {}
 
     def submit(self, request: Request, size: int, reason: str, *, ready_at: float) -> None:
         """Draw the whole fate of the request now; its events follow at their instants."""
-        first_at = ready_at + self._latency.ttft(request, self._streams)
+        latency, demand = self._latency, request.forced
+        if demand is not None:
+            latency = latency.forced(demand)
+        cache = self._prompt_cache.use(request, ready_at)
+        first_at = ready_at + latency.ttft(request, cache.num_read, self._streams)
         if self._happens("server error", request, self._faultiness.server_error_rate):
             message = "The server had an error while processing your request. Sorry about that!"
             self._schedule(first_at, Refused(request.request_id, first_at, 500, "server_error", message))
             return
-        sizes = self._latency.chunk_sizes(size, request.key, self._streams)
-        gaps = self._latency.gaps(sizes, request.key, self._streams)
-        span = ChunkSpan(list(accumulate(gaps, initial=first_at)), sizes)
-        cut = self._happens("cut", request, self._faultiness.cut_rate)
-        if cut:
-            keep = 1 + int(self._streams.uniform("cut after", request.key) * (len(sizes) - 1))
-            span = ChunkSpan(span.instants[:keep], sizes[:keep])
-        answer = _Answer(request, span, reason, cut=cut)
+        self._prompt_cache.store(request, first_at)
+        sizes = latency.chunk_sizes(size, request.key, self._streams)
+        gaps = latency.gaps(sizes, request.key, self._streams)
+        end = self._end_of_answer(request, sizes, size)
+        if end is not None:
+            sizes = _first_tokens(sizes, end.num_output_tokens)
+        span = ChunkSpan(list(accumulate(gaps[: len(sizes) - 1], initial=first_at)), sizes)
+        answer = _Answer(request, span, reason, cache, end)
         stop_at_each = self._every_token and request.watched
         self._schedule(span.instants[0] if stop_at_each else span.instants[-1], answer)
+
+    def _end_of_answer(self, request: Request, sizes: list[int], size: int) -> Cut | None:
+        """Where the answer breaks off, if it does: as the request demands, or by the profile's share of cuts."""
+        demand = request.forced
+        if demand is not None and (demand.cut_after is not None or demand.error_after is not None):
+            in_band = demand.cut_after is None
+            after = demand.error_after if in_band else demand.cut_after
+            assert after is not None
+            return Cut(request.request_id, 0.0, max(1, min(after, size)), in_band)
+        if not self._happens("cut", request, self._faultiness.cut_rate):
+            return None
+        keep = 1 + int(self._streams.uniform("cut after", request.key) * (len(sizes) - 1))
+        return Cut(request.request_id, 0.0, sum(sizes[:keep]))
 
     def cancel(self, request_id: str, now: float) -> bool:
         """Forget a request at once."""
@@ -190,6 +248,8 @@ class HostedReplica:
 
     def _tell_chunk(self, answer: _Answer, at: float, out: list[Emission]) -> None:
         num = answer.span.sizes[answer.told]
+        if answer.told == 0:
+            out.append(Began(answer.request.request_id, at, answer.cache))
         out.append(Tokens(answer.request.request_id, at, answer.told_tokens, num))
         answer.told += 1
         answer.told_tokens += num
@@ -201,7 +261,18 @@ class HostedReplica:
     def _end(self, answer: _Answer, num_tokens: int, at: float, out: list[Emission]) -> None:
         request_id = answer.request.request_id
         del self._answers[request_id]
-        if answer.cut:
-            out.append(Cut(request_id, at, num_tokens))
+        if answer.cut is not None:
+            out.append(answer.cut._replace(at=at))
         else:
-            out.append(Finished(request_id, at, answer.reason, num_tokens))
+            out.append(Finished(request_id, at, answer.reason, num_tokens, answer.cache))
+
+
+def _first_tokens(sizes: list[int], num_tokens: int) -> list[int]:
+    """Chunk sizes up to `num_tokens` tokens, the last one cut to fit."""
+    kept: list[int] = []
+    for size in sizes:
+        if num_tokens <= 0:
+            break
+        kept.append(min(size, num_tokens))
+        num_tokens -= size
+    return kept

@@ -1,11 +1,38 @@
-"""How long one step of the batch takes, and how long a run of equal steps takes, in closed form."""
+"""How long one step of the batch takes, and how long a run of equal steps takes, in closed form.
+
+Two forms with one question, `pace(load)`: a straight line for whoever knows four numbers, and a roofline
+(`roofline.py`) for a model on a GPU.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import NamedTuple, Protocol
 
-__all__ = ["Pace", "StepTime"]
+__all__ = ["LinearStepTime", "Pace", "StepLoad", "StepTime"]
+
+
+class StepLoad(NamedTuple):
+    """What one step computes.
+
+    `num_prefill_tokens` prompt tokens of `num_prefills` sequences; `attention_work` is the sum over those of
+    q * (c + q/2), q tokens computed now, c in the cache before. `num_decodes` sequences that hold `num_kv_tokens`
+    tokens take `num_decode_tokens` tokens through the model: one each, more when drafts are verified.
+    """
+
+    num_prefill_tokens: int
+    num_prefills: int
+    attention_work: float
+    num_decodes: int
+    num_kv_tokens: int
+    num_decode_tokens: int
+
+
+class StepTime(Protocol):
+    """The duration of a step, given its load."""
+
+    def pace(self, load: StepLoad) -> Pace: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +76,10 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class StepTime:
-    """`b0 + b1*prefill + b2*decodes + b3*kv`, in seconds.
+class LinearStepTime:
+    """`b0 + b1*prefill tokens + b2*decode tokens + b3*kv tokens`, in seconds.
 
-    prefill: prompt tokens computed in the step; decodes: sequences that gain one token; kv: the tokens
-    those sequences hold in the KV cache. Form and coefficients: see the profile that carries them.
+    The fallback when nothing but a benchmark at two rates is known. Coefficients: see the profile that carries them.
     """
 
     b0: float
@@ -61,7 +87,12 @@ class StepTime:
     b2: float
     b3: float
 
-    def pace(self, *, num_prefill_tokens: int, num_decodes: int, num_kv_tokens: int) -> Pace:
-        """The pace of steps with this composition."""
-        first = self.b0 + self.b1 * num_prefill_tokens + self.b2 * num_decodes + self.b3 * num_kv_tokens
-        return Pace(first, self.b3 * num_decodes)
+    def pace(self, load: StepLoad) -> Pace:
+        """The pace of steps with this load."""
+        first = (
+            self.b0
+            + self.b1 * load.num_prefill_tokens
+            + self.b2 * load.num_decode_tokens
+            + self.b3 * load.num_kv_tokens
+        )
+        return Pace(first, self.b3 * load.num_decodes)

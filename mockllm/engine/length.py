@@ -36,6 +36,9 @@ class AnswerLength:
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         if request.ignore_eos:
             return Planned(limit, "length")
-        drawn = round(streams.lognormal("answer length", request.key, self.median_tokens, self.sigma))
-        wanted = max(1, drawn, request.min_tokens)
+        wanted = request.num_answer_tokens or max(self.draw(request.key, streams), request.min_tokens)
         return Planned(limit, "length") if wanted > limit else Planned(wanted, "stop")
+
+    def draw(self, key: str, streams: Streams) -> int:
+        """How long this model's answer would be if nobody limited it."""
+        return max(1, round(streams.lognormal("answer length", key, self.median_tokens, self.sigma)))

@@ -7,13 +7,14 @@ when asked for. A stretch nobody refers to any more is freed by reference counti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mockllm.engine.latency import Pace
+from mockllm.engine.noise import NoisyPace
 from mockllm.model import Chunk
 
-__all__ = ["StepSpan", "Stretch"]
+__all__ = ["Runs", "StepSpan", "Stretch"]
 
 
 class Stretch:
@@ -21,7 +22,7 @@ class Stretch:
 
     __slots__ = ("first_step", "next", "num_steps", "pace", "started_at")
 
-    def __init__(self, first_step: int, started_at: float, num_steps: int, pace: Pace) -> None:
+    def __init__(self, first_step: int, started_at: float, num_steps: int, pace: Pace | NoisyPace) -> None:
         self.first_step = first_step
         self.started_at = started_at
         self.num_steps = num_steps
@@ -48,19 +49,40 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class StepSpan:
-    """One token a step: token `first` at the end of step `first_step + 1`, and so on for `num` tokens."""
+    """A run of steps that gave tokens: from the end of step `first_step + 1` on, the first of them number `first`.
+
+    `totals[k]` is the number of tokens that the first k + 1 of these steps gave; None: one token a step.
+    """
 
     stretch: Stretch
     first_step: int
     first: int
-    num: int
+    num_steps: int
+    totals: Sequence[int] | None = None
 
     def chunks(self) -> Iterator[Chunk]:
         stretch: Stretch | None = self.stretch
-        token, end = self.first, self.first + self.num
-        while stretch is not None and token < end:
-            start = self.first_step + (token - self.first) - stretch.first_step
-            for done in range(start + 1, min(stretch.num_steps, start + end - token) + 1):
-                yield Chunk(stretch.end_of(done), token, 1)
-                token += 1
+        step = 0
+        while stretch is not None and step < self.num_steps:
+            start = self.first_step + step - stretch.first_step
+            for done in range(start + 1, min(stretch.num_steps, start + self.num_steps - step) + 1):
+                yield self._chunk(stretch.end_of(done), step)
+                step += 1
             stretch = stretch.next
+
+    def _chunk(self, at: float, step: int) -> Chunk:
+        if self.totals is None:
+            return Chunk(at, self.first + step, 1)
+        before = self.totals[step - 1] if step else 0
+        return Chunk(at, self.first + before, self.totals[step] - before)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Several runs one after the other: between two of them the sequence was preempted."""
+
+    spans: Sequence[StepSpan]
+
+    def chunks(self) -> Iterator[Chunk]:
+        for span in self.spans:
+            yield from span.chunks()

@@ -18,9 +18,9 @@ from starlette.types import Message
 
 from mockllm import model
 from mockllm.clock import RealClock, clock_pair
+from mockllm.content.text import Speaker
 from mockllm.deployment import Deployment, build_engine
 from mockllm.engine.engine import Engine
-from mockllm.engine.text import Speaker
 from mockllm.server.alarm import best_timer
 from mockllm.server.driver import Driver
 from mockllm.server.ledger import Entry, Ledger

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mockllm.clock import Clock
 from mockllm.engine.engine import Engine
-from mockllm.model import Emission, Request, Tokens
+from mockllm.model import Began, Emission, Request, Tokens
 
 __all__ = ["Deliver", "Driver", "Timer"]
 
@@ -63,7 +63,7 @@ class Driver:
 
     def _advance(self, now: float) -> None:
         for emission in self.engine.advance(now):
-            if isinstance(emission, Tokens):
+            if isinstance(emission, Tokens | Began):
                 deliver = self._listeners.get(emission.request_id)
             else:
                 deliver = self._listeners.pop(emission.request_id, None)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from mockllm.clock import Clock
-from mockllm.engine.text import Answer
+from mockllm.content.text import Answer
 from mockllm.model import Cut, Emission, Finished, Refused, Request, Tokens
 from mockllm.server.driver import Driver
 from mockllm.server.ledger import Entry, Ledger
@@ -217,7 +217,7 @@ def _piece(exchange: Exchange, tokens: Tokens) -> bytes:
 
 
 def _usage(exchange: Exchange, end: Finished) -> Usage:
-    return Usage(exchange.request.num_prompt_tokens, end.num_output_tokens, end.num_cached_tokens)
+    return Usage(exchange.request.num_prompt_tokens, end.num_output_tokens, end.cache.num_read)
 
 
 def _refusal(exchange: Exchange, refused: Refused) -> Response:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Engine, Finished, Refused, Request, simulate
-from mockllm.engine.text import Speaker
+from mockllm.content.text import Speaker
 from mockllm.streams import Streams
 from mockllm.wire.openai_chat import ChatWriter, Usage, parse
 from tests.laws.load import engine, loads, told

@@ -92,6 +92,6 @@ def test_a_late_cancel_finds_the_answer_complete() -> None:
 
 @pytest.mark.parametrize("every_token", [True, False])
 def test_emissions_come_in_order_of_time(every_token: bool) -> None:
-    arrivals = [(i * 0.01, Request(f"r{i}", f"k{i}", "mh"[i % 2], 50, max_tokens=20)) for i in range(60)]
+    arrivals = [(i * 0.01, Request(f"r{i}", f"k{i}", "mtdh"[i % 4], 50, max_tokens=20)) for i in range(60)]
     instants = [emission.at for emission in simulate(engine(every_token=every_token), arrivals)]
     assert instants == sorted(instants)

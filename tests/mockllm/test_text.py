@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from splintr import Tokenizer
 
-from mockllm.engine.text import Speaker
+from mockllm.content.text import Speaker
 from mockllm.streams import Streams
 
 SPEAKER = Speaker(Streams(1))
