@@ -17,7 +17,7 @@ from mockllm.engine.engine import Engine, Overhead, ServedModel
 from mockllm.engine.hosted import ColdStart, Faultiness, HostedLatency, HostedReplica
 from mockllm.engine.kv_cache import KvCache
 from mockllm.engine.latency import LinearStepTime, StepTime
-from mockllm.engine.length import AnswerLength
+from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.engine.noise import StepNoise
 from mockllm.engine.roofline import RooflineStepTime, num_kv_blocks
 from mockllm.errors import DeploymentError
@@ -138,12 +138,13 @@ def build_engine(deployment: Deployment, *, seed: int | None = None, every_token
 
 def _served(name: str, profile: BatchedProfile | HostedProfile, streams: Streams, *, every_token: bool) -> ServedModel:
     overhead = Overhead(profile.overhead.median_s, profile.overhead.sigma)
+    reasoning = ReasoningLength(**profile.reasoning.model_dump())
     max_model_len = profile.max_model_len
     if isinstance(profile, HostedProfile):
         latency = hosted_latency(profile)
         faultiness = Faultiness(**profile.faultiness.model_dump())
         hosted = HostedReplica(latency, streams, faultiness, every_token=every_token)
-        return ServedModel(name, answer_length(profile, max_model_len), overhead, hosted, hosted)
+        return ServedModel(name, answer_length(profile, max_model_len), overhead, hosted, hosted, reasoning)
     replica = batched_replica(name, profile, streams, every_token=every_token)
     if replica.kv.num_blocks is not None:  # vLLM refuses to start with more; the mock serves what fits
         drafts = profile.speculative.num_draft_tokens if profile.speculative else 0
@@ -151,7 +152,7 @@ def _served(name: str, profile: BatchedProfile | HostedProfile, streams: Streams
     step_s = replica.lone_step_s()
     lone = HostedLatency(step_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, step_s, 0.0, 1.0, 0.0, 0.0, 0.0)
     aside = HostedReplica(lone, streams, every_token=every_token)
-    return ServedModel(name, answer_length(profile, max_model_len), overhead, replica, aside)
+    return ServedModel(name, answer_length(profile, max_model_len), overhead, replica, aside, reasoning)
 
 
 def answer_length(profile: BatchedProfile | HostedProfile, max_model_len: int) -> AnswerLength:

@@ -26,6 +26,18 @@ class LengthModel(Strict):
     sigma: Annotated[float, Field(ge=0)]
 
 
+class ReasoningModel(Strict):
+    """Reasoning tokens before the answer, lognormal, where the client asks for them or `always`.
+
+    The default is judgement; production traffic of a reasoning model has 1,133 output tokens at the median and
+    5,848 at p99, reasoning included (ServeGen, deepseek-r1).
+    """
+
+    median_tokens: Annotated[float, Field(ge=1)] = 400.0
+    sigma: Spread = 0.8
+    always: bool = False
+
+
 class OverheadModel(Strict):
     median_s: Seconds = 0.0
     sigma: Annotated[float, Field(ge=0)] = 0.0
@@ -39,6 +51,7 @@ class _ProfileBase(Strict):
     sources: list[str]
     max_model_len: Count
     answer_length: LengthModel
+    reasoning: ReasoningModel = ReasoningModel()
     overhead: OverheadModel = OverheadModel()
 
 

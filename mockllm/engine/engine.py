@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
 
-from mockllm.engine.length import AnswerLength
+from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.engine.stats import Counts
 from mockllm.events import EventQueue
 from mockllm.model import Began, Emission, Forced, Refused, Request, Tokens
@@ -54,6 +54,7 @@ class ServedModel:
     overhead: Overhead
     replica: Replica
     aside: Replica  # for requests that demand their own timing: beside the queue
+    reasoning: ReasoningLength
 
 
 class Engine:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mockllm.model import Request
 from mockllm.streams import Streams
 
-__all__ = ["AnswerLength", "Planned"]
+__all__ = ["AnswerLength", "Planned", "ReasoningLength"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +42,12 @@ class AnswerLength:
     def draw(self, key: str, streams: Streams) -> int:
         """How long this model's answer would be if nobody limited it."""
         return max(1, round(streams.lognormal("answer length", key, self.median_tokens, self.sigma)))
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningLength:
+    """Reasoning tokens before an answer: lognormal. `always`: also when the client does not ask for it."""
+
+    median_tokens: float
+    sigma: float
+    always: bool = False

@@ -6,6 +6,7 @@ difference between `written_at` and `planned_at` is the mock's lateness, not the
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from typing import IO
@@ -14,7 +15,7 @@ import msgspec
 
 from mockllm.clock import boot_id, clock_pair
 
-__all__ = ["Entry", "Ledger", "ledger_header"]
+__all__ = ["LATENESS_BUCKETS", "Entry", "Ledger", "ledger_header"]
 
 # Upper bounds of the lateness histogram, seconds.
 LATENESS_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -35,13 +36,18 @@ class Entry(msgspec.Struct, kw_only=True):
     model: str
     stream: bool
     received_at: float
-    submitted_at: float
+    submitted_at: float | None = None
     planned_at: list[float] = msgspec.field(default_factory=list)
     written_at: list[float] = msgspec.field(default_factory=list)
     num_tokens: list[int] = msgspec.field(default_factory=list)
     finished_at: float | None = None
     num_prompt_tokens: int
+    num_cached_tokens: int | None = None
+    num_cache_write_tokens: int | None = None
     num_output_tokens: int | None = None
+    num_reasoning_tokens: int | None = None
+    num_choices: int = 1
+    service_tier: str | None = None
     finish_reason: str | None = None
     queue_s: float | None = None
     status: int | None = None
@@ -70,18 +76,18 @@ class Ledger:
         if file is not None:
             file.write(self._encode(self.header) + b"\n")
 
-    def wrote(self, entry: Entry, planned_at: float, written_at: float, num_tokens: int) -> None:
-        """Note one content write."""
-        entry.planned_at.append(round(planned_at, 6))
-        entry.written_at.append(round(written_at, 6))
-        entry.num_tokens.append(num_tokens)
-        late = written_at - planned_at
-        self.lateness_sum += late
-        self.lateness_buckets[_bucket(late)] += 1
-
     def close(self, entry: Entry) -> None:
-        """Keep a finished entry: one line, one write."""
+        """Keep a finished entry: one line, one write. Its lateness is counted here, not at every chunk."""
         assert entry.outcome is not None
+        for planned_at, written_at in zip(entry.planned_at, entry.written_at, strict=True):
+            late = written_at - planned_at
+            self.lateness_sum += late
+            self.lateness_buckets[bisect_left(LATENESS_BUCKETS, late)] += 1
+        entry.received_at = round(entry.received_at, 6)
+        entry.submitted_at = None if entry.submitted_at is None else round(entry.submitted_at, 6)
+        entry.finished_at = None if entry.finished_at is None else round(entry.finished_at, 6)
+        entry.planned_at = [round(at, 6) for at in entry.planned_at]
+        entry.written_at = [round(at, 6) for at in entry.written_at]
         line = self._encode(entry) + b"\n"
         self._lines.append(line)
         if self._file is not None:
@@ -91,10 +97,3 @@ class Ledger:
         """The header and the entries that are still in memory, as JSON lines."""
         yield self._encode(self.header) + b"\n"
         yield from list(self._lines)
-
-
-def _bucket(late: float) -> int:
-    for index, bound in enumerate(LATENESS_BUCKETS):
-        if late <= bound:
-            return index
-    return len(LATENESS_BUCKETS)

@@ -1,77 +1,34 @@
-"""One answer to one request, streamed or whole, for every dialect: the only place where tokens meet a socket."""
+"""One answer to one request, streamed or whole, for every dialect: the only place where tokens meet a socket.
+
+Tokens are written in the driver's own callback, at the instant they are due. The response's task waits only for the
+end, for a client that goes away, and for a socket that is full.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from mockllm.clock import Clock
-from mockllm.content.text import Answer
-from mockllm.model import Cut, Emission, Finished, Refused, Request, Tokens
-from mockllm.server.driver import Driver
-from mockllm.server.ledger import Entry, Ledger
-from mockllm.wire.errors import ApiError, from_refusal, openai_error_body
-from mockllm.wire.openai_chat import ChatWriter, Usage
+from mockllm.model import Began, CacheUse, Cut, Emission, Finished, Refused, Tokens
+from mockllm.server.exchange import Exchange
+from mockllm.server.pump import Pump
+from mockllm.server.replies import error_response, provider_headers
+from mockllm.wire.errors import from_refusal
 
-__all__ = ["Answering", "Exchange", "StreamCut", "error_response", "event_stream"]
+__all__ = ["Answering", "StreamCut"]
 
 
 class StreamCut(Exception):  # noqa: N818 - it is an event, not a fault of ours
     """Raised into the server to make it drop the connection in the middle of a body, as the model decided."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """All that one answer needs."""
-
-    request: Request
-    entry: Entry
-    writer: ChatWriter
-    answer: Answer
-    driver: Driver
-    ledger: Ledger
-    clock: Clock
-
-
 class _ClientGone(Exception):  # noqa: N818 - it is an event, not a fault of ours
     """The client closed its connection before the answer was complete."""
-
-
-class _Mailbox:
-    """Emissions on their way from the driver to one response. The driver never waits for a slow reader."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Emission] = []
-        self._reader: asyncio.Future[None] | None = None
-        self._client_gone = False
-
-    def put(self, emission: Emission) -> None:
-        self._waiting.append(emission)
-        self._wake()
-
-    def client_gone(self) -> None:
-        """Wake whoever waits: there is nobody left to answer."""
-        self._client_gone = True
-        self._wake()
-
-    async def take(self) -> list[Emission]:
-        """All emissions since the last call; waits for at least one. Raises _ClientGone when nobody reads any more."""
-        if not self._waiting and not self._client_gone:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        if self._client_gone:
-            raise _ClientGone
-        taken, self._waiting = self._waiting, []
-        return taken
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
 
 class Answering(Response):
@@ -81,52 +38,30 @@ class Answering(Response):
     moment frees its place in the engine at once.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(
+        self, exchange: Exchange, *, leave: Callable[[], None], done: Callable[[Exchange], None] | None = None
+    ) -> None:
+        """`leave` gives back the place among the running requests; `done` is told of an answer that is complete."""
         super().__init__()
-        self._exchange = exchange
+        self._exchange, self._leave, self._done = exchange, leave, done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange, mailbox = self._exchange, _Mailbox()
+        exchange = self._exchange
+        answer = _Stream(exchange, send) if exchange.call.stream else _Whole(exchange, send)
         disconnected = asyncio.ensure_future(_disconnect(receive))
-        disconnected.add_done_callback(lambda _: mailbox.client_gone())
-
-        async def receive_end() -> Message:
-            return await asyncio.shield(disconnected)
-
+        disconnected.add_done_callback(lambda _: answer.fail(_ClientGone()))
         try:
-            exchange.entry.submitted_at = round(exchange.driver.submit(exchange.request, mailbox.put), 6)
-            response = await _response(exchange, mailbox)
-            await response(scope, receive_end, send)
-            if isinstance(response, _WholeResponse):
-                response.written()
+            exchange.submit([partial(answer.deliver, choice) for choice in range(len(exchange.requests))])
+            await answer.run()
+            if self._done is not None and exchange.entry.outcome == "ok":
+                self._done(exchange)
         except _ClientGone:
             pass
         finally:
+            self._leave()
             disconnected.cancel()
-            _abandon(exchange)
-
-
-def error_response(error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    """A provider-shaped error."""
-    extra = {"retry-after": str(max(1, round(error.retry_after_s)))} if error.retry_after_s is not None else {}
-    return Response(openai_error_body(error), error.status, {**(headers or {}), **extra}, media_type="application/json")
-
-
-class _EventStream(EventSourceResponse):
-    """sse-starlette's stream without the tasks it starts beside it.
-
-    Of its three watchers, `Answering` replaces the one for the client's end, uvicorn's graceful stop the one for the
-    server's, and pings are off. What they cost is not their time but the cycles that their cancellation leaves: the
-    garbage collector stopped the loop for up to 80 ms to clear them.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._stream_response(send)
-
-
-def event_stream(events: AsyncIterator[bytes], headers: dict[str, str]) -> Response:
-    """A stream of ready-made server-sent events: LF like the providers, and no keep-alive comments between tokens."""
-    return _EventStream(events, headers=headers, sep="\n", ping=0)
+            answer.pump.close()
+            exchange.abandon()
 
 
 async def _disconnect(receive: Receive) -> Message:
@@ -136,116 +71,189 @@ async def _disconnect(receive: Receive) -> Message:
     return message
 
 
-async def _response(exchange: Exchange, mailbox: _Mailbox) -> Response:
-    """The response that the first emission calls for."""
-    emissions = await mailbox.take()
-    if isinstance(emissions[0], Refused):
-        return _refusal(exchange, emissions[0])
-    if exchange.request.watched:
-        return event_stream(_events(exchange, mailbox, emissions), _headers(exchange))
-    while isinstance(emissions[-1], Tokens):
-        emissions = emissions + await mailbox.take()
-    end = emissions[-1]
-    if isinstance(end, Cut):
-        return _CutResponse(exchange, end)
-    assert isinstance(end, Finished)
-    return _WholeResponse(exchange, end)
+class _Answer:
+    """What streams and whole bodies have in common: choices that end, and a task that waits for it."""
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self.exchange = exchange
+        self.pump = Pump(send, self._wake)
+        self._ends: list[Finished | None] = [None] * len(exchange.requests)
+        self._cache = CacheUse()
+        self._over = False
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def deliver(self, choice: int, emission: Emission) -> None:
+        """The driver's callback. A fault in here is this request's, not that of whoever else is due."""
+        if self._over:
+            return
+        try:
+            self._take(choice, emission)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error: nothing more is written."""
+        if not self._over:
+            self._over, self._error = True, error
+            self._wake()
+
+    async def run(self) -> None:
+        """Until the answer is written. Raises what `fail` was given."""
+        while not self._over or self.pump.stuck:
+            if self.pump.stuck:  # it ends: the socket takes it, or the server gives the client up
+                await self.pump.drain()
+                continue
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take(self, choice: int, emission: Emission) -> None:
+        raise NotImplementedError
+
+    def _all_ended(self, choice: int, end: Finished) -> list[Finished] | None:
+        """Note the end of a choice; all ends when it was the last."""
+        self._ends[choice] = end
+        ends = [end for end in self._ends if end is not None]
+        return ends if len(ends) == len(self._ends) else None
+
+    def _finish(self) -> None:
+        self._over = True
+        self._wake()
+
+    def _refuse(self, refusal: Refused) -> None:
+        exchange = self.exchange
+        exchange.refused(refusal)
+        error = from_refusal(refusal.status, refusal.kind, refusal.message, refusal.retry_after_s)
+        self._send_response(error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s()))
+        self._finish()
+
+    def _send_response(self, response: Response) -> None:
+        start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        self.pump.put(start)
+        self.pump.put({"type": "http.response.body", "body": bytes(response.body), "more_body": False})
+
+    def _spent_s(self) -> float:
+        return self.exchange.clock.now() - self.exchange.entry.received_at
+
+    def _headers(self) -> dict[str, str]:
+        return provider_headers(self.exchange.provider, self.exchange.request_id, self._spent_s())
+
+    def _wrote(self, planned_at: float, num_tokens: int) -> None:
+        """A content write was handed to the socket just now."""
+        entry = self.exchange.entry
+        entry.planned_at.append(planned_at)
+        entry.written_at.append(self.exchange.clock.now())
+        entry.num_tokens.append(num_tokens)
 
 
-async def _events(exchange: Exchange, mailbox: _Mailbox, emissions: list[Emission]) -> AsyncIterator[bytes]:
-    """The body of a stream. Tokens that are due together leave in one write; each keeps its own event."""
-    prefix = exchange.writer.opening()
-    while True:
-        tokens = [emission for emission in emissions if isinstance(emission, Tokens)]
-        end = emissions[-1] if not isinstance(emissions[-1], Tokens) else None
-        body = prefix + b"".join(_piece(exchange, emission) for emission in tokens)
-        if isinstance(end, Finished):
-            body += exchange.writer.closing(end.reason, _usage(exchange, end))
-        prefix = b""
-        if body:
-            yield body
-            written_at = exchange.clock.now()
-            for emission in tokens:
-                exchange.ledger.wrote(exchange.entry, emission.at, written_at, emission.num)
-        if end is not None:
-            break
-        emissions = await mailbox.take()
-    _close(exchange, end)
-    if isinstance(end, Cut):
-        raise StreamCut(exchange.request.request_id)
+class _Stream(_Answer):
+    """Server-sent events, each written when its tokens are due."""
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        super().__init__(exchange, send)
+        self._started = False
+        self._prefix = b""
+
+    def _take(self, choice: int, emission: Emission) -> None:
+        if isinstance(emission, Tokens):
+            body = self._prefix
+            for piece in self.exchange.replies[choice].slices(emission.first, emission.num):
+                body += self.exchange.writer.piece(choice, piece)
+            self._prefix = b""
+            self._put(body, partial(self._wrote, emission.at, emission.num))
+        elif isinstance(emission, Began):
+            self._begin(emission.cache)
+        elif isinstance(emission, Finished):
+            self._end(choice, emission)
+        elif isinstance(emission, Refused):
+            self._refuse(emission)
+        else:
+            self._cut(emission)
+
+    def _begin(self, cache: CacheUse) -> None:
+        """The first token is about to come: headers, and what comes before the words."""
+        if self._started:
+            return
+        self._started, self._cache = True, cache
+        # The events are ready-made and need no pings between tokens; the response is there for its headers.
+        headers = EventSourceResponse(iter(()), headers=self._headers(), ping=0).raw_headers
+        self.pump.put({"type": "http.response.start", "status": 200, "headers": headers})
+        self._prefix = self.exchange.writer.opening(self.exchange.prompt_usage(cache))
+
+    def _end(self, choice: int, end: Finished) -> None:
+        exchange = self.exchange
+        body = self._prefix + exchange.writer.end(choice, exchange.end_of(end))
+        self._prefix = b""
+        ends = self._all_ended(choice, end)
+        if ends is None:
+            self._put(body, None)
+            return
+        body += exchange.writer.closing(exchange.usage(ends, self._cache))
+        self._over = True
+        self.pump.put(
+            {"type": "http.response.body", "body": body, "more_body": False}, partial(exchange.finished, ends)
+        )
+        self._wake()
+
+    def _cut(self, end: Cut) -> None:
+        self.exchange.cut(end)
+        if not end.in_band:
+            self.fail(StreamCut(self.exchange.request_id))
+            return
+        error = from_refusal(500, "mock_error", "", None)
+        body = self._prefix + self.exchange.writer.error(error)
+        self.pump.put({"type": "http.response.body", "body": body, "more_body": False})
+        self._finish()
+
+    def _put(self, body: bytes, sent: partial[None] | None) -> None:
+        self.pump.put({"type": "http.response.body", "body": body, "more_body": True}, sent)
 
 
-class _WholeResponse(Response):
+class _Whole(_Answer):
     """A complete answer as one JSON body."""
 
-    def __init__(self, exchange: Exchange, end: Finished) -> None:
-        text = exchange.answer.piece(0, end.num_output_tokens)
-        body = exchange.writer.whole(text, end.reason, _usage(exchange, end))
-        super().__init__(body, 200, _headers(exchange), media_type="application/json")
-        self._exchange, self._end = exchange, end
+    def _take(self, choice: int, emission: Emission) -> None:
+        if isinstance(emission, Finished):
+            ends = self._all_ended(choice, emission)
+            if ends is not None:
+                self._answer(ends)
+        elif isinstance(emission, Refused):
+            self._refuse(emission)
+        elif isinstance(emission, Cut):
+            self._cut(emission)
 
-    def written(self) -> None:
-        """Note in the ledger that the body was written just now."""
-        exchange, end = self._exchange, self._end
-        exchange.ledger.wrote(exchange.entry, end.at, exchange.clock.now(), end.num_output_tokens)
-        _close(exchange, end)
+    def _answer(self, ends: list[Finished]) -> None:
+        exchange = self.exchange
+        usage = exchange.usage(ends, ends[0].cache)
+        body = exchange.writer.whole([exchange.end_of(end) for end in ends], usage)
+        self._over = True
+        self._start(body)
+        self.pump.put({"type": "http.response.body", "body": body, "more_body": False}, partial(self._written, ends))
+        self._wake()
 
+    def _written(self, ends: list[Finished]) -> None:
+        self._wrote(max(end.at for end in ends), sum(end.num_output_tokens for end in ends))
+        self.exchange.finished(ends)
 
-class _CutResponse(Response):
-    """Half of a whole answer: the length is that of all of it, and then the connection breaks."""
+    def _cut(self, end: Cut) -> None:
+        """Half of a whole answer: the length is that of all of it, and then the connection breaks."""
+        exchange = self.exchange
+        if end.in_band:
+            self._refuse(Refused(exchange.request_id, end.at, 500, "mock_error", ""))
+            return
+        ends = [end] * len(exchange.replies)
+        body = exchange.writer.whole([exchange.end_of(each) for each in ends], exchange.usage(ends, CacheUse()))
+        exchange.cut(end)
+        self._start(body)
+        self.pump.put({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        self.fail(StreamCut(exchange.request_id))
 
-    def __init__(self, exchange: Exchange, end: Cut) -> None:
-        text = exchange.answer.piece(0, end.num_output_tokens)
-        body = exchange.writer.whole(text, "stop", Usage(exchange.request.num_prompt_tokens, end.num_output_tokens))
-        super().__init__(body, 200, _headers(exchange), media_type="application/json")
-        self._exchange, self._end = exchange, end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        half = bytes(self.body[: len(self.body) // 2])
-        await send({"type": "http.response.body", "body": half, "more_body": True})
-        _close(self._exchange, self._end)
-        raise StreamCut(self._exchange.request.request_id)
-
-
-def _headers(exchange: Exchange) -> dict[str, str]:
-    return {"x-request-id": exchange.request.request_id}
-
-
-def _piece(exchange: Exchange, tokens: Tokens) -> bytes:
-    return exchange.writer.piece(exchange.answer.piece(tokens.first, tokens.num))
-
-
-def _usage(exchange: Exchange, end: Finished) -> Usage:
-    return Usage(exchange.request.num_prompt_tokens, end.num_output_tokens, end.cache.num_read)
-
-
-def _refusal(exchange: Exchange, refused: Refused) -> Response:
-    exchange.entry.status = refused.status
-    _close(exchange, refused)
-    error = from_refusal(refused.status, refused.kind, refused.message, refused.retry_after_s)
-    return error_response(error, _headers(exchange))
-
-
-def _close(exchange: Exchange, end: Emission) -> None:
-    entry = exchange.entry
-    entry.finished_at = round(end.at, 6)
-    match end:
-        case Finished():
-            entry.outcome, entry.status, entry.finish_reason = "ok", 200, end.reason
-            entry.num_output_tokens, entry.queue_s = end.num_output_tokens, end.queue_s
-        case Cut():
-            entry.outcome, entry.status, entry.num_output_tokens = "cut", 200, end.num_output_tokens
-        case _:
-            entry.outcome = "refused"
-    exchange.ledger.close(entry)
-
-
-def _abandon(exchange: Exchange) -> None:
-    """Called at every end: when the answer is not complete, the client went away."""
-    if exchange.entry.outcome is None:
-        exchange.driver.cancel(exchange.request.request_id)
-        exchange.entry.outcome = "cancelled"
-        exchange.entry.finished_at = round(exchange.clock.now(), 6)
-        exchange.entry.num_output_tokens = sum(exchange.entry.num_tokens)
-        exchange.ledger.close(exchange.entry)
+    def _start(self, body: bytes) -> None:
+        headers = Response(body, 200, self._headers(), media_type="application/json").raw_headers
+        self.pump.put({"type": "http.response.start", "status": 200, "headers": headers})

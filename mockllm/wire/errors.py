@@ -1,4 +1,4 @@
-"""What a provider answers when it does not answer: status, body and headers in OpenAI's shape."""
+"""What a provider answers when it does not answer: status, body and headers in each provider's shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-__all__ = ["ApiError", "from_refusal", "invalid", "model_not_found", "openai_error_body"]
+__all__ = [
+    "ApiError",
+    "anthropic_error_body",
+    "error_body",
+    "from_refusal",
+    "invalid",
+    "model_not_found",
+    "openai_error_body",
+    "overloaded",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +28,36 @@ class ApiError:
     param: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
+
+
+# By HTTP status: OpenAI's type and code, with the words that their API is known to use.
+_OPENAI: dict[int, tuple[str, str | None, str]] = {
+    400: ("invalid_request_error", None, "The request is invalid."),
+    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    403: ("invalid_request_error", None, "You are not allowed to access this resource."),
+    404: ("invalid_request_error", None, "The requested resource does not exist."),
+    408: ("invalid_request_error", "request_timeout", "The request was not complete in time."),
+    409: ("invalid_request_error", None, "The resource was changed meanwhile; try again."),
+    413: ("invalid_request_error", "request_too_large", "The request body is too large."),
+    422: ("invalid_request_error", None, "The request could not be processed."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached for requests. Please try again later."),
+    500: ("server_error", None, "The server had an error while processing your request. Sorry about that!"),
+    503: ("service_unavailable_error", None, "The engine is currently overloaded, please try again later."),
+}
+# Anthropic's error types by HTTP status (anthropic-sdk-python, types/shared/error_type.py).
+_ANTHROPIC: dict[int, tuple[str, str]] = {
+    400: ("invalid_request_error", "The request is invalid."),
+    401: ("authentication_error", "invalid x-api-key"),
+    402: ("billing_error", "Your credit balance is too low."),
+    403: ("permission_error", "Your API key does not have permission to use the specified resource."),
+    404: ("not_found_error", "The requested resource could not be found."),
+    408: ("timeout_error", "The request was not complete in time."),
+    413: ("request_too_large", "Request exceeds the maximum allowed number of bytes."),
+    429: ("rate_limit_error", "This request would exceed your account's rate limit. Please try again later."),
+    500: ("api_error", "Internal server error"),
+    504: ("timeout_error", "The request timed out."),
+    529: ("overloaded_error", "Overloaded"),
+}
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
@@ -34,13 +73,42 @@ def model_not_found(model: str) -> ApiError:
 
 
 def from_refusal(status: int, kind: str, message: str, retry_after_s: float | None) -> ApiError:
-    """The engine's refusal as a provider would word it."""
+    """The engine's refusal as a provider would word it; `mock_error`: whatever this status means to a provider."""
+    if kind == "mock_error":
+        type_, code, words = _OPENAI.get(status, _OPENAI[500 if status >= 500 else 400])
+        return ApiError(status, words, type_, code=code, retry_after_s=retry_after_s)
     if status == 400:
         return ApiError(400, message, param="messages", code=kind)
     return ApiError(status, message, type=kind, retry_after_s=retry_after_s)
+
+
+def overloaded(provider: str) -> ApiError:
+    """No place for one more request: 503 at OpenAI, 529 at Anthropic."""
+    if provider == "anthropic":
+        return ApiError(529, "Overloaded", "overloaded_error", retry_after_s=1)
+    type_, code, message = _OPENAI[503]
+    return ApiError(503, message, type_, code=code, retry_after_s=1)
 
 
 def openai_error_body(error: ApiError) -> bytes:
     """`{"error": {message, type, param, code}}`; all four are always there (OpenAI's ErrorResponse schema)."""
     inner = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     return msgspec.json.encode({"error": inner})
+
+
+def anthropic_error_body(error: ApiError, request_id: str) -> bytes:
+    """`{"type": "error", "error": {type, message}, "request_id"}` with Anthropic's type for the status."""
+    fallback = "api_error" if error.status >= 500 else "invalid_request_error"
+    type_, words = _ANTHROPIC.get(error.status, (fallback, error.message))
+    openai_words = _OPENAI.get(error.status, ("", None, ""))[2]
+    message = words if error.message == openai_words else error.message
+    if error.param and error.param not in message:
+        message = f"{error.param}: {message}"
+    return msgspec.json.encode(
+        {"type": "error", "error": {"type": type_, "message": message}, "request_id": request_id}
+    )
+
+
+def error_body(provider: str, error: ApiError, request_id: str) -> bytes:
+    """The body of an error in the provider's shape."""
+    return anthropic_error_body(error, request_id) if provider == "anthropic" else openai_error_body(error)

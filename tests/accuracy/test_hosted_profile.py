@@ -1,29 +1,47 @@
-"""The `hosted` profile against the measurements it was fitted to (in-sample, so the bound is the fit's own)."""
+"""The hosted classes against the measurements they were fitted to (in-sample, so the bounds are the fits' own)."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from mockllm import Request, Tokens, build_engine, chunks_of, load_deployment, simulate
+from tests.accuracy.fidelity import hosted_rows, length_rows
+from tests.accuracy.hosted_apis import PROVIDERS, mock_times
 
 
-def test_ttft_and_tpot_quantiles_of_the_measured_provider(shared_data: Path) -> None:
-    rows = json.loads((shared_data / "llmperf_leaderboard" / "anyscale_70b.json").read_text())
-    good = [row for row in rows if not row["error_code"] and row["number_output_tokens"] > 1]
-    ttft = np.array([row["ttft_s"] for row in good])
-    tpot = np.array([(row["end_to_end_latency_s"] - row["ttft_s"]) / (row["number_output_tokens"] - 1) for row in good])
+def test_ttft_and_tpot_quantiles_of_the_measured_providers(shared_data: Path) -> None:
+    rows = hosted_rows(shared_data)
+    assert {row.name for row in rows} == set(PROVIDERS)
+    for row in rows:
+        assert abs(row.error) <= 0.10, row
 
-    engine = build_engine(load_deployment("hosted"), every_token=False)
-    load = [(0.0, Request(f"r{n}", f"k{n}", "hosted-70b", 550, max_tokens=150, ignore_eos=True)) for n in range(20_000)]
-    spans = [list(chunks_of(e)) for e in simulate(engine, load) if isinstance(e, Tokens)]
-    mock_ttft = np.array([span[0].at for span in spans])
-    mock_tpot = np.array([(span[-1].at - span[0].at) / (150 - span[0].num) for span in spans])
 
-    for percent in (50, 90, 99):
-        assert np.percentile(mock_ttft, percent) == pytest.approx(np.percentile(ttft, percent), rel=0.10), percent
-    for percent in (50, 90):
-        assert np.percentile(mock_tpot, percent) == pytest.approx(np.percentile(tpot, percent), rel=0.10), percent
+def test_ttft_grows_with_the_prompt_as_measured(shared_data: Path) -> None:
+    rows = length_rows(shared_data)
+    for profile, mean, worst in (("frontier-mid", 0.05, 0.10), ("frontier-large", 0.12, 0.25)):
+        errors = [abs(row.error) for row in rows if row.name == profile]
+        assert len(errors) >= 8
+        assert np.mean(errors) <= mean
+        assert max(errors) <= worst
+
+
+def test_tails_differ_by_class_as_they_do_among_providers() -> None:
+    """p99/p50 of TTFT: about 1.3 for a steady API, 1.6 for fast silicon, 2 for `hosted`, 50 for a serverless one."""
+    ratio = {name: float(np.divide(*np.percentile(mock_times(name)[0], [99, 50]))) for name in PROVIDERS}
+    assert (
+        ratio["steady-gpu-api"]
+        < 1.5
+        < ratio["fast-silicon"]
+        < 1.8
+        < ratio["hosted"]
+        < 3
+        < 30
+        < ratio["serverless-cold"]
+    )
+
+
+def test_ttft_and_tpot_are_not_correlated() -> None:
+    """|r| < .3 for each of the 19 provider files of the leaderboard."""
+    for name in PROVIDERS:
+        assert abs(np.corrcoef(np.log(mock_times(name)))[0, 1]) < 0.05

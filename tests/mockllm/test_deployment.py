@@ -103,7 +103,7 @@ def test_a_broken_deployment_is_named(tmp_path: Path, text: str, words: list[str
 
 
 def test_a_name_that_is_neither_file_nor_profile_lists_the_profiles() -> None:
-    with pytest.raises(DeploymentError, match="golden, h100-8b, hosted, instant"):
+    with pytest.raises(DeploymentError, match=", ".join(bundled_profiles())):
         load_deployment("goldn")
 
 

@@ -1,0 +1,92 @@
+"""One request on its way through the server: what was asked, what will be said, and what the ledger notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mockllm.clock import Clock
+from mockllm.content.reply import Reply
+from mockllm.model import CacheUse, Cut, Finished, Refused, Request
+from mockllm.server.driver import Deliver, Driver
+from mockllm.server.ledger import Entry, Ledger
+from mockllm.wire.call import Call, Usage
+from mockllm.wire.dialect import End, Writer
+
+__all__ = ["Exchange"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """All that one answer needs. `requests` and `replies`: one a choice."""
+
+    call: Call
+    provider: str
+    request_id: str
+    requests: Sequence[Request]
+    replies: Sequence[Reply]
+    writer: Writer
+    entry: Entry
+    driver: Driver
+    ledger: Ledger
+    clock: Clock
+
+    def submit(self, listeners: Sequence[Deliver]) -> None:
+        """Give every choice to the engine; choice number i is told to `listeners[i]`."""
+        for request, listener in zip(self.requests, listeners, strict=True):
+            submitted_at = self.driver.submit(request, listener)
+            self.entry.submitted_at = submitted_at if self.entry.submitted_at is None else self.entry.submitted_at
+
+    def abandon(self) -> None:
+        """Called at every end: what is not over yet is cancelled, and without another outcome it was the client."""
+        for request in self.requests:
+            self.driver.cancel(request.request_id)
+        if self.entry.outcome is None:
+            self.entry.num_output_tokens = sum(self.entry.num_tokens)
+            self._close("cancelled", None, self.clock.now())
+
+    def prompt_usage(self, cache: CacheUse) -> Usage:
+        """What the prompt costs, known when the answer begins."""
+        entry = self.entry
+        entry.num_cached_tokens = cache.num_read
+        entry.num_cache_write_tokens = cache.num_written_5m + cache.num_written_1h
+        return Usage(entry.num_prompt_tokens, 0, cache.num_read, cache.num_written_5m, cache.num_written_1h)
+
+    def usage(self, ends: Sequence[Finished | Cut], cache: CacheUse) -> Usage:
+        """What the whole answer costs."""
+        prompt, entry = self.prompt_usage(cache), self.entry
+        num_output = num_reasoning = 0
+        for reply, end in zip(self.replies, ends, strict=True):
+            num_output += end.num_output_tokens
+            num_reasoning += reply.num_reasoning_tokens(end.num_output_tokens) if len(reply.parts) > 1 else 0
+        entry.num_output_tokens, entry.num_reasoning_tokens = num_output, num_reasoning
+        return Usage(
+            prompt.num_prompt_tokens,
+            num_output,
+            prompt.num_cached_tokens,
+            prompt.num_written_5m,
+            prompt.num_written_1h,
+            num_reasoning,
+        )
+
+    def finished(self, ends: Sequence[Finished]) -> None:
+        """Every choice is complete and written."""
+        self.entry.finish_reason, self.entry.queue_s = ends[0].reason, ends[0].queue_s
+        self._close("ok", 200, max(end.at for end in ends))
+
+    def cut(self, end: Cut) -> None:
+        """The answer broke off as the model decided."""
+        self.entry.num_output_tokens = sum(self.entry.num_tokens) or end.num_output_tokens
+        self._close("cut", 200, end.at)
+
+    def refused(self, refusal: Refused) -> None:
+        """The engine did not take the request."""
+        self._close("refused", refusal.status, refusal.at)
+
+    def end_of(self, end: Finished | Cut) -> End:
+        """The end of a choice as its writer wants it."""
+        return End(end.reason if isinstance(end, Finished) else "stop", end.num_output_tokens)
+
+    def _close(self, outcome: str, status: int | None, at: float) -> None:
+        self.entry.outcome, self.entry.status, self.entry.finished_at = outcome, status, at
+        self.ledger.close(self.entry)

@@ -1,0 +1,76 @@
+"""Writing to a socket at the instant a token is due, without a task switch.
+
+An ASGI server's `send` is a coroutine that almost never waits: it waits only while the client's socket takes nothing.
+So the driver's callback steps it by hand, once; what the socket did not take is carried on by the response's own task,
+and everything after it queues behind.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any
+
+from starlette.types import Message, Send
+
+__all__ = ["Pump"]
+
+Sent = Callable[[], None]
+
+
+class Pump:
+    """Sends messages in order. `blocked` is called when the socket is full: somebody must then await `drain`."""
+
+    def __init__(self, send: Send, blocked: Callable[[], None]) -> None:
+        self._send, self._blocked = send, blocked
+        self._stuck: tuple[Coroutine[Any, Any, None], Any, Sent | None] | None = None
+        self._queue: deque[tuple[Message, Sent | None]] = deque()
+
+    def put(self, message: Message, sent: Sent | None = None) -> None:
+        """Send a message now, or as soon as the socket takes it; `sent` is called when the server has it."""
+        if self._stuck is not None:
+            self._queue.append((message, sent))
+            return
+        sending: Any = self._send(message)
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            if sent is not None:
+                sent()
+            return
+        self._stuck = sending, waits_for, sent
+        self._blocked()
+
+    @property
+    def stuck(self) -> bool:
+        return self._stuck is not None
+
+    async def drain(self) -> None:
+        """Wait until everything that was put is sent."""
+        while self._stuck is not None:
+            sending, waits_for, sent = self._stuck
+            await _carry_on(sending, waits_for)
+            self._stuck = None
+            if sent is not None:
+                sent()
+            while self._queue and self._stuck is None:
+                self.put(*self._queue.popleft())
+
+    def close(self) -> None:
+        """Give up what is stuck."""
+        if self._stuck is not None:
+            self._stuck[0].close()
+            self._stuck = None
+        self._queue.clear()
+
+
+@coroutine
+def _carry_on(sending: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Await the rest of a coroutine that was stepped once and waits for a future."""
+    while True:
+        answer = yield waits_for
+        try:
+            waits_for = sending.send(answer)
+        except StopIteration:
+            return

@@ -1,0 +1,44 @@
+"""Small answers: errors in the provider's shape, JSON bodies, and the headers that providers put on everything."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.responses import Response
+
+from mockllm.wire.errors import ApiError, error_body
+
+__all__ = ["error_response", "json_body", "provider_headers"]
+
+_OPENAI_VERSION = "2020-10-01"
+_ORGANIZATION = "org-mock"
+_ANTHROPIC_ORGANIZATION = "00000000-0000-4000-8000-000000000000"
+
+
+def provider_headers(provider: str, request_id: str, spent_s: float) -> dict[str, str]:
+    """What the provider's own answers carry; `spent_s` is how long the server has had the request."""
+    if provider == "anthropic":
+        return {"request-id": request_id, "anthropic-organization-id": _ANTHROPIC_ORGANIZATION}
+    return {
+        "x-request-id": request_id,
+        "openai-version": _OPENAI_VERSION,
+        "openai-organization": _ORGANIZATION,
+        "openai-processing-ms": str(max(0, round(spent_s * 1000))),
+    }
+
+
+def error_response(
+    provider: str, error: ApiError, request_id: str, *, spent_s: float = 0.0, headers: dict[str, str] | None = None
+) -> Response:
+    """A provider-shaped error."""
+    extra = dict(headers or {}) | provider_headers(provider, request_id, spent_s)
+    if error.retry_after_s is not None:
+        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
+        if provider == "openai":
+            extra["retry-after-ms"] = str(max(1, round(error.retry_after_s * 1000)))
+    body = error_body(provider, error, request_id)
+    return Response(body, error.status, extra, media_type="application/json")
+
+
+def json_body(value: object, headers: dict[str, str] | None = None) -> Response:
+    """A body that is ready to be encoded."""
+    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
