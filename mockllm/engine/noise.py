@@ -1,8 +1,8 @@
 """What makes equal steps unequal: jitter of every step, and rare stalls of the whole engine.
 
 Both belong to the number of the step, not to the order in which somebody asks: a run of steps that is cut
-short and planned again meets the same luck. Stalls hit every running request at once and make the tails;
-step jitter averages out over an answer and makes almost none (fitted to the KubeCon NA 2025 percentiles).
+short and planned again meets the same luck. Stalls hit every running request at once and make the longest tails; step
+jitter averages out over an answer and makes almost none (docs/fidelity.md, the KubeCon NA 2025 sweep).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import uvicorn
 from mockllm.deployment import Deployment
 from mockllm.errors import ServeError
 from mockllm.server.app import create_app
-from mockllm.server.protocol import Connections, EdgeLimits, hardened
+from mockllm.server.protocol import Connections, EdgeLimits, StreamCap, hardened
 from mockllm.server.respond import StreamCut
 
 __all__ = ["serve"]
@@ -56,7 +56,7 @@ def serve(
     limits = _affordable(limits or EdgeLimits())
     guard = Connections(limits)
     with listener, ledger or nullcontext():
-        app = create_app(deployment, seed=seed, ledger_file=ledger)
+        app = create_app(deployment, seed=seed, ledger_file=ledger, streams=StreamCap(limits.max_streams))
         config = uvicorn.Config(
             app,
             log_level="warning",

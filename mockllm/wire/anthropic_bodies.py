@@ -81,7 +81,7 @@ def _broken_rule(text: str, body: bytes, decoder: msgspec.json.Decoder[Any]) -> 
     steps = [step["name"] or int(step["index"]) for step in _STEP.finditer(located["path"] if located else "")]
     missing, unknown = _MISSING.fullmatch(rule), _UNKNOWN.fullmatch(rule)
     is_tag = bool(steps) and steps[-1] == "type" and (rule.startswith("Invalid value ") or rule == "Expected `str`")
-    place = _locate(body, _schema(decoder.type), steps[:-1] if is_tag else steps, enter=bool(missing or unknown))
+    place = _locate(body, _schema(decoder), steps[:-1] if is_tag else steps, enter=bool(missing or unknown))
     if missing and missing["field"] == "type" and _tagged(place.wanted):
         words = "Unable to extract tag using discriminator 'type'"
     elif missing:
@@ -99,8 +99,8 @@ def _broken_rule(text: str, body: bytes, decoder: msgspec.json.Decoder[Any]) -> 
 
 
 @lru_cache(maxsize=16)
-def _schema(kind: Any) -> inspect.Type:
-    return inspect.type_info(kind)
+def _schema(decoder: msgspec.json.Decoder[Any]) -> inspect.Type:
+    return inspect.type_info(decoder.type)
 
 
 def _locate(body: bytes, schema: inspect.Type, steps: list[str | int], *, enter: bool) -> _Place:

@@ -233,11 +233,11 @@ def _bad_tools(body: _Prompt) -> ApiError | None:
     if error := broken_tools(tools):
         return error
     if isinstance(choice, _Any) and not tools:
-        return invalid("tool_choice.any may only be specified while providing tools", "tool_choice")
+        return invalid("tool_choice.any may only be specified while providing tools")
     if isinstance(choice, _Named) and choice.name not in {tool.name for tool in tools}:
-        return invalid(f"Tool '{shortened(choice.name)}' not found in provided tools", "tool_choice")
+        return invalid(f"Tool '{shortened(choice.name)}' not found in provided tools")
     if isinstance(choice, _Any | _Named) and isinstance(body.thinking, _ThinkingEnabled | _ThinkingAdaptive):
-        return invalid("Thinking may not be enabled when tool_choice forces tool use.", "thinking")
+        return invalid("Thinking may not be enabled when tool_choice forces tool use.")
     return None
 
 

@@ -146,8 +146,7 @@ class Conversations:
             return self._items.get(item["id"], dict(item))
         prefix, unique = "msg" if kind == "message" else "item", tag.partition("_")[2] or tag
         shown = {**item, "type": kind, "id": item.get("id") or f"{prefix}_{unique}i{number:04x}"}
-        if kind != "custom_tool_call":
-            shown["status"] = item.get("status") or "completed"
+        shown["status"] = item.get("status") or "completed"
         if kind == "message":
             shown["content"] = _shown_content(item["content"], item["role"] == "assistant")
         return shown

@@ -622,7 +622,7 @@ class _Choice(msgspec.Struct):
 
 
 def _tool_choice(body: _Body, tools: Sequence[Tool]) -> _Choice:
-    asked = body.tool_choice or "auto"
+    asked: str | dict[str, Any] = "auto" if body.tool_choice is None else body.tool_choice
     if not body.tools and asked not in ("none", "auto"):
         shown = asked if isinstance(asked, str) else str(asked.get("type"))[:200]
         message = f"Tool choice '{shown}' must be specified with 'tools' parameter."

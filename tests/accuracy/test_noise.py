@@ -56,7 +56,7 @@ def test_the_profile_has_stalls_as_rare_as_the_measured_server(shared_data: Path
 
 @pytest.mark.parametrize(("number", "ttft_factor"), [(2, 1.25), (3, 2.0)], ids=["62 a second", "92 a second"])
 def test_the_tail_is_near_the_measured_one(shared_data: Path, number: int, ttft_factor: float) -> None:
-    """On the knee (92 of 102) TTFT p99 is one draw of the arrivals: 80 to 200 ms over six seeds, 182 measured."""
+    """On the knee (92 of 102) TTFT p99 is one draw of the arrivals: 97 to 255 ms over eight seeds (median 118), 182 measured."""
     stage = measured(shared_data, PLAIN)[number]
     ours = runs(PLAIN, stage, None)
     assert e2e_p99(ours) == pytest.approx(stage.e2e_p99_s, rel=0.12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError
 
 USAGE = Usage(num_prompt_tokens=100, num_output_tokens=7)
+DELTAS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
 CONTEXT = Context("msg_abc", 1_795_246_162, hosted=True, key="k", streams=Streams(1))
 
 
@@ -83,8 +85,6 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
 class Replay:
     """A client's state machine: it accepts only what the documentation of the stream allows, and keeps the blocks."""
 
-    FIELDS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
-
     def __init__(self, events: Sequence[dict[str, Any]]) -> None:
         kinds = [event["type"] for event in events]
         assert kinds[0] == "message_start"
@@ -123,7 +123,7 @@ class Replay:
             assert event["index"] in self.json or delta["partial_json"] == "", "the first fragment is empty"
             self.json[event["index"]] = self.json.get(event["index"], "") + delta["partial_json"]
         else:
-            kind, field = self.FIELDS[block["type"]]
+            kind, field = DELTAS[block["type"]]
             assert delta["type"] == kind
             block[field] += delta[field]
 
@@ -359,9 +359,14 @@ def unknown_fields(value: object, path: str) -> Iterator[str]:
             yield from unknown_fields(item, f"{path}[{index}]")
 
 
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def strict(kind: Any, data: bytes) -> Any:
     """`data` as the SDK's type: no coercion, and no field that the type does not know, at any depth."""
-    value = TypeAdapter(kind).validate_json(data, strict=True)
+    value = adapter(kind).validate_json(data, strict=True)
     unknown = list(unknown_fields(value, "$"))
     assert not unknown, f"fields that the SDK does not know: {unknown}"
     return value

@@ -47,7 +47,7 @@ def texts(call: Call) -> list[str]:
     return [segment.text for segment in call.segments]
 
 
-def message(*parts: object, role: str = "user") -> list[dict[str, object]]:
+def message(*parts: object, role: str = "user") -> list[object]:
     return [{"type": "message", "role": role, "content": list(parts)}]
 
 
@@ -248,15 +248,14 @@ def test_which_tools_may_be_called(tools: object, choice: object, names: list[st
     assert call.tool_choice == word
 
 
+OPTIONAL = [
+    "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "text", "reasoning",
+    "max_output_tokens", "top_logprobs", "include", "store", "previous_response_id", "conversation", "prompt",
+    "background", "truncation", "service_tier", "safety_identifier", "prompt_cache_key", "stream",
+    "stream_options", "metadata", "temperature", "top_p", "user",
+]  # fmt: skip
 ACCEPTED: dict[str, dict[str, object]] = {
-    "all-optional-null": dict.fromkeys(
-        [
-            "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "text", "reasoning",
-            "max_output_tokens", "top_logprobs", "include", "store", "previous_response_id", "conversation", "prompt",
-            "background", "truncation", "service_tier", "safety_identifier", "prompt_cache_key", "stream",
-            "stream_options", "metadata", "temperature", "top_p", "user",
-        ]
-    ),  # fmt: skip
+    "all-optional-null": dict.fromkeys(OPTIONAL),
     "unknown-fields": {"no_such_field": [1], "context_management": [{"type": "compaction"}]},
     "bounds": {"temperature": 2, "top_p": 0, "top_logprobs": 20, "max_output_tokens": 1, "max_tool_calls": 1},
     "metadata": {"metadata": {"k" * 64: "v" * 512}},
@@ -269,7 +268,7 @@ ACCEPTED: dict[str, dict[str, object]] = {
     "verbosity": {"text": {"verbosity": "low", "format": {"type": "text"}}},
     "no-obfuscation": {"stream": True, "stream_options": {"include_obfuscation": False}},
     "include": {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"], "store": False},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED)
@@ -295,7 +294,7 @@ class Refusal(NamedTuple):
     status: int = 400
 
 
-def _image(url: str) -> list[dict[str, object]]:
+def _image(url: str) -> list[object]:
     return [USER, *message({"type": "input_image", "image_url": url})]
 
 

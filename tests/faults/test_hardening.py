@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -26,7 +25,6 @@ from typing import Any
 import pytest
 
 from harness.clock import monotonic
-from mockllm.server.app import create_app
 from mockllm.server.protocol import EdgeLimits, StreamCap
 from tests.contract.server import MockServer, eventually
 
@@ -464,11 +462,11 @@ def test_a_trailer_is_no_header(strict: Edge) -> None:
     assert strict.ledger()[-1]["client_request_id"] is None
 
 
-def test_garbage_behind_a_request_does_not_enter_its_answer(tmp_path: Path) -> None:
-    with edge(tmp_path, SLOW) as server, server.stream() as connection:
+def test_garbage_behind_a_request_does_not_enter_its_answer(patient: Edge) -> None:
+    with patient.stream() as connection:
         connection.sendall(b"GARBAGE\r\n\r\n")
         assert b"HTTP/1.1 400 " not in read_all(connection)
-        assert eventually(lambda: server.num_running() == 0, PATIENCE_S)
+    assert eventually(lambda: patient.num_running() == 0, PATIENCE_S)
 
 
 # -- clients that do not read ------------------------------------------------------------------------------
@@ -583,16 +581,26 @@ def test_requests_sent_far_ahead_of_their_answers_end_the_connection(patient: Ed
 MAX_CONNECTIONS, NUM_RESERVED, MAX_STREAMS = 12, 4, 6
 
 
-@pytest.fixture
-def crowded(tmp_path: Path) -> Iterator[tuple[Edge, ExitStack]]:
-    """A small server, and a place for its clients."""
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     caps: dict[str, Any] = {
         "max_connections": MAX_CONNECTIONS,
         "num_reserved": NUM_RESERVED,
         "max_streams": MAX_STREAMS,
     }
-    with edge(tmp_path, SLOW, **caps) as server, ExitStack() as clients:
-        yield server, clients
+    with edge(tmp_path_factory.mktemp("small"), SLOW, **caps) as server:
+        server.stream(max_tokens=2).close()
+        yield server
+
+
+@pytest.fixture
+def crowded(small: Edge) -> Iterator[tuple[Edge, ExitStack]]:
+    """A server that a few clients fill, and a place for these."""
+    before = small.settled()
+    with ExitStack() as clients:
+        yield small, clients
+    assert eventually(lambda: small.num_descriptors() <= before, PATIENCE_S)
+    assert small.num_running() == 0
 
 
 def test_health_is_reachable_when_everything_is_taken(crowded: tuple[Edge, ExitStack]) -> None:
@@ -640,7 +648,6 @@ def test_a_connection_above_the_cap_takes_a_place_that_becomes_free(crowded: tup
     assert b"HTTP/1.1 200 " in read_until(above, b"data: ")
 
 
-@pytest.mark.skipif("streams" not in signature(create_app).parameters, reason="NOT CHECKED: the app has no stream cap")
 @pytest.mark.parametrize("whole", [False, True], ids=["streams", "whole-answers"])
 def test_streams_are_capped_apart_from_connections(crowded: tuple[Edge, ExitStack], whole: bool) -> None:
     server, clients = crowded
