@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from math import inf
@@ -31,7 +32,10 @@ from mockllm.events import EventQueue
 from mockllm.model import Began, CacheUse, Emission, Finished, Request, Tokens
 from mockllm.streams import Streams
 
-__all__ = ["BatchLimits", "BatchedReplica"]
+__all__ = ["BatchLimits", "BatchedReplica", "StretchObserver"]
+
+# Told at the end of every stretch: when it started and ended, its number of steps, the load of its first step.
+StretchObserver = Callable[[float, float, int, StepLoad], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class BatchedReplica:
     `every_token` makes `advance` stop at every token of a watched request (real time); without it a
     request's tokens come as one span when it ends (virtual time). Both give the same instants.
     With `drafts` every step is a stretch of its own, because nobody knows how far the next one gets.
+    `observer` is told of every stretch that ended, and `running_stretch` shows it the one that has not.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class BatchedReplica:
         noise: StepNoise | None = None,
         drafts: Drafts | None = None,
         streams: Streams | None = None,
+        observer: StretchObserver | None = None,
     ) -> None:
         self.kv = kv or KvCache(None, 16, prefix_caching=False)
         self._step_time = step_time
@@ -77,6 +83,7 @@ class BatchedReplica:
         self._noise = noise
         self._drafts = drafts
         self._streams = streams or Streams(0)
+        self._observer = observer
         self._incoming: EventQueue[Sequence] = EventQueue()
         self._line: WaitingLine[Sequence] = ByPriority() if limits.priority else FirstComeFirstServed()
         self._held: deque[Sequence] = deque()  # came too late for the next step (async scheduling)
@@ -92,6 +99,7 @@ class BatchedReplica:
         self._phase = [0] * self.kv.block_size  # decodes that need a block in the steps with this remainder
         self._dropped: list[Sequence] = []  # cancelled while in the batch: leave at the next step's end
         self._stretch: Stretch | None = None
+        self._stretch_load = StepLoad(0, 0, 0.0, 0, 0, 0)
         self._told = 0  # steps of the stretch whose tokens were let out already
         self._step_due = inf  # when the next step ends that somebody waits for; follows the four fields above
         self._busy_s = 0.0
@@ -166,6 +174,22 @@ class BatchedReplica:
         stretch = self._stretch
         return self._busy_s if stretch is None else self._busy_s + min(now, stretch.ended_at()) - stretch.started_at
 
+    def running_stretch(self, now: float) -> tuple[float, float, float, StepLoad] | None:
+        """The stretch in progress as far as it is at `now`, as an observer is told of it; None when idle.
+
+        The step that is running counts with the share of its time that has passed.
+        """
+        stretch = self._stretch
+        if stretch is None or now <= stretch.started_at:
+            return None
+        until = min(now, stretch.ended_at())
+        done = stretch.steps_done_by(until)
+        progress = float(done)
+        if done < stretch.num_steps:
+            began, ends = stretch.end_of(done), stretch.end_of(done + 1)
+            progress += (until - began) / (ends - began)
+        return stretch.started_at, until, progress, self._stretch_load
+
     def lone_step_s(self) -> float:
         """The duration of a step with nothing but one short sequence in it: the fastest token."""
         return self._step_time.pace(StepLoad(0, 0, 0.0, 1, 1, 1 + self._num_drafts)).first
@@ -228,7 +252,7 @@ class BatchedReplica:
         stretch = Stretch(self._steps, at, num_steps, self._noise.disturb(pace, self._steps) if self._noise else pace)
         if self._stretch is not None:
             self._stretch.next = stretch
-        self._stretch, self._told = stretch, 0
+        self._stretch, self._told, self._stretch_load = stretch, 0, load
         self._follow_stretch()
 
     def _load(self) -> StepLoad:
@@ -449,6 +473,8 @@ class BatchedReplica:
             self._follow_stretch()
             return
         self._busy_s += at - stretch.started_at
+        if self._observer is not None:
+            self._observer(stretch.started_at, at, stretch.num_steps, self._stretch_load)
         if self._drafts is None:
             self._num_kv_tokens += self._num_decodes * stretch.num_steps
             if self.kv.num_blocks is not None and stretch.num_steps > 1:

@@ -17,10 +17,11 @@ measurements, host terms to 18 points of the KubeCon NA 2025 sweep (vLLM 0.11); 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mockllm.engine.latency import Pace, StepLoad
 
-__all__ = ["Accelerator", "Experts", "Host", "RooflineStepTime", "Transformer", "num_kv_blocks"]
+__all__ = ["Accelerator", "Activity", "Experts", "Host", "RooflineStepTime", "Transformer", "num_kv_blocks"]
 
 _GIB = 2**30
 
@@ -76,11 +77,19 @@ class Host:
     per_prefill_s: float = 0.0
 
 
+class Activity(NamedTuple):
+    """What every GPU does with a run of steps, as shares of its peaks: FLOP/s computed, bytes/s moved."""
+
+    tensor: float
+    dram: float
+
+
 class RooflineStepTime:
     """The roofline of one model on `tensor_parallel` GPUs."""
 
     def __init__(self, gpu: Accelerator, llm: Transformer, tensor_parallel: int, host: Host) -> None:
         tp, layers = tensor_parallel, llm.num_layers
+        self._gpu = gpu
         self._host = host
         self._experts = llm.experts
         self._skew = gpu.expert_skew
@@ -113,13 +122,38 @@ class RooflineStepTime:
         )
         return Pace(first, self._kv_token_s * load.num_decodes)
 
+    def activity(self, load: StepLoad, num_steps: float = 1.0) -> Activity:
+        """The mean over `num_steps` steps that begin with this load, each decode one token longer at every step.
+
+        The numerators are the compute terms and the memory terms of a step at the GPU's peaks, that is without the
+        efficiencies: a kernel that is bound by memory at e_w = .8 moves .8 of what the bus could. Prompts' reads and
+        writes of the cache and traffic between GPUs are not in the model, so not in here.
+        """
+        gpu = self._gpu
+        num_tokens = load.num_prefill_tokens + load.num_decode_tokens
+        steps_on = max(0.0, num_steps - 1) / 2  # from the first step to the middle of the run
+        num_kv_tokens = load.num_kv_tokens + load.num_decodes * steps_on
+        pace = self.pace(load)
+        step_s = pace.first + pace.growth * steps_on
+        if step_s <= 0:
+            return Activity(0.0, 0.0)
+        linear = self._token_s * gpu.compute_efficiency * num_tokens
+        attention = self._attention_s * gpu.attention_efficiency * load.attention_work
+        weights = self._weights_read_s(num_tokens) * gpu.weight_efficiency
+        cache = self._kv_token_s * gpu.kv_efficiency * num_kv_tokens
+        return Activity(min(1.0, (linear + attention) / step_s), min(1.0, (weights + cache) / step_s))
+
+    def _weights_read_s(self, num_tokens: int) -> float:
+        """Seconds for reading the weights that so many tokens touch."""
+        if self._experts is None:
+            return self._weights_s
+        experts = self._experts
+        untouched = (1 - experts.active / experts.total) ** (self._skew * num_tokens)
+        return (experts.dense_bytes + experts.expert_bytes * (1 - untouched)) * self._read_s
+
     def linear_layers(self, num_tokens: int) -> float:
         """Seconds for the matrix products: reading the weights and computing with them, whichever binds."""
-        read, compute = self._weights_s, self._token_s * num_tokens
-        if self._experts is not None:
-            experts = self._experts
-            untouched = (1 - experts.active / experts.total) ** (self._skew * num_tokens)
-            read = (experts.dense_bytes + experts.expert_bytes * (1 - untouched)) * self._read_s
+        read, compute = self._weights_read_s(num_tokens), self._token_s * num_tokens
         if self._norm == 1.0:
             return read + compute
         norm = self._norm

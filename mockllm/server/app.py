@@ -31,7 +31,7 @@ from mockllm.server.stored import StoredResponses, add_stored_routes
 from mockllm.streams import Streams
 from mockllm.tokens import o200k
 from mockllm.wire.dialect import Dialect
-from mockllm.wire.errors import ApiError, overloaded
+from mockllm.wire.errors import ApiError
 from mockllm.wire.table import DIALECTS
 
 __all__ = ["create_app"]
@@ -107,10 +107,8 @@ def _completion(server: Server, dialect: Dialect, stored: StoredResponses) -> Ca
         exchange = server.exchange(dialect, call, http.headers, body, request_id, received_at)
         if isinstance(exchange, ApiError):
             return refuse(exchange)
-        if not server.cap.enter():
-            return refuse(overloaded(dialect.provider))
         done = stored.remember if dialect.name == "openai-responses" else None
-        return Answering(exchange, leave=server.cap.leave, done=done)
+        return Answering(exchange, server.cap, done)
 
     return complete
 

@@ -16,9 +16,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mockllm.model import Began, CacheUse, Cut, Emission, Finished, Refused, Tokens
 from mockllm.server.exchange import Exchange
+from mockllm.server.protocol import StreamCap
 from mockllm.server.pump import Pump
 from mockllm.server.replies import error_response, provider_headers
-from mockllm.wire.errors import from_refusal
+from mockllm.wire.errors import from_refusal, overloaded
 
 __all__ = ["Answering", "StreamCut"]
 
@@ -39,13 +40,28 @@ class Answering(Response):
     """
 
     def __init__(
-        self, exchange: Exchange, *, leave: Callable[[], None], done: Callable[[Exchange], None] | None = None
+        self, exchange: Exchange, cap: StreamCap, done: Callable[[Exchange], None] | None = None
     ) -> None:
-        """`leave` gives back the place among the running requests; `done` is told of an answer that is complete."""
+        """`cap` bounds how many requests are in progress; `done` is told of an answer that is complete."""
         super().__init__()
-        self._exchange, self._leave, self._done = exchange, leave, done
+        self._exchange, self._cap, self._done = exchange, cap, done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._cap.enter():
+            await self._overloaded(scope, receive, send)
+            return
+        try:
+            await self._answer(receive, send)
+        finally:
+            self._cap.leave()
+
+    async def _overloaded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = self._exchange
+        error = overloaded(exchange.provider)
+        exchange.refused(Refused(exchange.request_id, exchange.clock.now(), error.status, "overloaded", error.message))
+        await error_response(exchange.provider, error, exchange.request_id)(scope, receive, send)
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
         exchange = self._exchange
         answer = _Stream(exchange, send) if exchange.call.stream else _Whole(exchange, send)
         disconnected = asyncio.ensure_future(_disconnect(receive))
@@ -58,7 +74,6 @@ class Answering(Response):
         except _ClientGone:
             pass
         finally:
-            self._leave()
             disconnected.cancel()
             answer.pump.close()
             exchange.abandon()
@@ -101,7 +116,7 @@ class _Answer:
     async def run(self) -> None:
         """Until the answer is written. Raises what `fail` was given."""
         while not self._over or self.pump.stuck:
-            if self.pump.stuck:  # it ends: the socket takes it, or the server gives the client up
+            if self.pump.stuck:  # it ends: the socket takes it, or the edge gives the client up (`write_stall_s`)
                 await self.pump.drain()
                 continue
             self._waiter = asyncio.get_running_loop().create_future()

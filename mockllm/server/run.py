@@ -60,6 +60,9 @@ def serve(
         config = uvicorn.Config(
             app,
             log_level="warning",
+            # uvloop keeps what is written until its turn ends: a ring's first chunk would leave after its last, up to
+            # milliseconds after the instant that the ledger states. asyncio's own loop writes at once, at the same cost.
+            loop="asyncio",
             access_log=False,
             http=hardened(limits, guard),
             ws="none",

@@ -273,6 +273,7 @@ def test_formats(name: str, bounds: dict[str, int]) -> None:
     assert len(set(made)) > 10
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_texts_have_the_length_that_is_asked_for(low: int, more: int) -> None:
     for name in ("note", "city", ""):
@@ -334,6 +335,7 @@ def test_patterns_and_lengths_together() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- numbers
+@settings(deadline=None)
 @given(
     st.sampled_from(["integer", "number"]),
     st.fractions(-1000, 1000, max_denominator=4),
@@ -453,7 +455,7 @@ def nested(part: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(LEAVES, nested, max_leaves=8)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS, SCHEMAS, st.integers(0, 9))
 def test_whatever_comes_out_validates(schema: Any, definition: Any, seed: int) -> None:
     whole = {**schema, "$defs": {"d": definition}} if isinstance(schema, dict) else schema
@@ -518,13 +520,14 @@ SERVED = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(SERVED, st.integers(0, 9))
 def test_schemas_without_contradictions_are_served(schema: Any, seed: int) -> None:
     check_schema(schema)
     assert is_valid(schema, value_for(schema, Streams(seed), "k"))
 
 
+@settings(deadline=None)
 @given(
     JSON | st.dictionaries(st.sampled_from(["type", "items", "properties", "$ref", "enum", "minLength", "allOf"]), JSON)
 )
