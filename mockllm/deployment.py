@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 from mockllm.engine.batching import BatchedReplica, BatchLimits
 from mockllm.engine.drafts import Drafts
 from mockllm.engine.engine import Engine, Overhead, ServedModel
+from mockllm.engine.gpu import Gpu, GpuMeter
 from mockllm.engine.hosted import ColdStart, Faultiness, HostedLatency, HostedReplica
 from mockllm.engine.kv_cache import KvCache
 from mockllm.engine.latency import LinearStepTime, StepTime
@@ -22,7 +23,7 @@ from mockllm.engine.noise import StepNoise
 from mockllm.engine.roofline import RooflineStepTime, num_kv_blocks
 from mockllm.errors import DeploymentError
 from mockllm.hardware import GpuModel, LlmModel, Strict, load_gpu, load_llm
-from mockllm.profile import BatchedProfile, HardwareModel, HostedProfile, Profile
+from mockllm.profile import BatchedProfile, HardwareModel, HostedProfile, KvCacheModel, Profile
 from mockllm.streams import Streams
 from mockllm.strictyaml import Document, read_yaml, validated
 
@@ -35,6 +36,7 @@ __all__ = [
     "batched_replica",
     "build_engine",
     "bundled_profiles",
+    "gpu_meter",
     "hosted_latency",
     "load_deployment",
     "load_profile",
@@ -178,10 +180,11 @@ def batched_replica(name: str, profile: BatchedProfile, streams: Streams, *, eve
         priority=scheduler.policy == "priority",
         async_scheduling=scheduler.async_scheduling,
     )
+    steps, blocks = step_time(profile), num_blocks(profile)
     return BatchedReplica(
-        step_time(profile),
+        steps,
         limits,
-        KvCache(num_blocks(profile), profile.kv_cache.block_size, prefix_caching=profile.kv_cache.prefix_caching),
+        KvCache(blocks, profile.kv_cache.block_size, prefix_caching=profile.kv_cache.prefix_caching),
         every_token=every_token,
         noise=StepNoise(
             streams,
@@ -194,7 +197,26 @@ def batched_replica(name: str, profile: BatchedProfile, streams: Streams, *, eve
         else None,
         drafts=Drafts(drafts.num_draft_tokens, drafts.acceptance_rate, drafts.draft_s) if drafts else None,
         streams=streams,
+        gpus=gpu_meter(profile.hardware, profile.kv_cache, steps, blocks) if every_token else None,
     )
+
+
+def gpu_meter(
+    hardware: HardwareModel | None, cache: KvCacheModel, steps: StepTime, blocks: int | None
+) -> GpuMeter | None:
+    """What shows the GPUs of a roofline; None where nobody said which they are. In real time only: a scrape reads it.
+
+    vLLM allocates weights, activations and all KV blocks before it serves: used memory is constant under load.
+    """
+    if hardware is None or not isinstance(steps, RooflineStepTime):
+        return None
+    gpu, llm = parts(hardware)
+    kv_bytes = (blocks or 0) * cache.block_size * llm.kv_bytes_per_token
+    weight_bytes = llm.params_b * 1e9 * llm.bytes_per_param
+    used = (weight_bytes + kv_bytes) / hardware.tensor_parallel + cache.activations_gib * _GIB
+    memory = gpu.memory_gib * _GIB
+    installed = Gpu(gpu.name, memory, min(used, memory), gpu.idle_power_w, gpu.max_power_w)
+    return GpuMeter(installed, hardware.tensor_parallel, steps)
 
 
 def step_time(profile: BatchedProfile) -> StepTime:

@@ -37,7 +37,8 @@ def read_prompt(call: Call, tokenizer: Tokenizer) -> Prompt:
         if segment.num_tokens is None:
             new = tokenizer.encode(segment.text)
         else:
-            new = [_stable(segment.text, number) for number in range(segment.num_tokens)]
+            first = _stable(segment.text)
+            new = list(range(first, first - segment.num_tokens, -1))
         ids += new
         if call.user_marks_cache:
             digest = hash((digest, *new))
@@ -45,9 +46,9 @@ def read_prompt(call: Call, tokenizer: Tokenizer) -> Prompt:
     return Prompt(ids, _marked(points) if call.user_marks_cache else None)
 
 
-def _stable(text: str, number: int) -> int:
-    """A token that stands for a part of a picture; the same for the same picture in every process."""
-    return -1 - (len(text) * 1_000_003 + sum(map(ord, text[-64:])) * 4099 + number)
+def _stable(text: str) -> int:
+    """The first of the tokens that stand for a picture; the same for the same picture in every process."""
+    return -1 - len(text) * 1_000_003 - sum(map(ord, text[-64:])) * 4099
 
 
 def _marked(points: list[CachePoint]) -> tuple[CachePoint, ...]:

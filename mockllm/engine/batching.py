@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from math import inf
 
 from mockllm.engine.drafts import Drafts
+from mockllm.engine.gpu import GpuMeter, Running
 from mockllm.engine.kv_cache import KvCache
 from mockllm.engine.latency import Pace, StepLoad, StepTime
 from mockllm.engine.noise import StepNoise
@@ -32,10 +32,7 @@ from mockllm.events import EventQueue
 from mockllm.model import Began, CacheUse, Emission, Finished, Request, Tokens
 from mockllm.streams import Streams
 
-__all__ = ["BatchLimits", "BatchedReplica", "StretchObserver"]
-
-# Told at the end of every stretch: when it started and ended, its number of steps, the load of its first step.
-StretchObserver = Callable[[float, float, int, StepLoad], None]
+__all__ = ["BatchLimits", "BatchedReplica"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class BatchedReplica:
     `every_token` makes `advance` stop at every token of a watched request (real time); without it a
     request's tokens come as one span when it ends (virtual time). Both give the same instants.
     With `drafts` every step is a stretch of its own, because nobody knows how far the next one gets.
-    `observer` is told of every stretch that ended, and `running_stretch` shows it the one that has not.
+    `gpus` are told of every stretch when it ends; `running_stretch` is what they have not been told of.
     """
 
     def __init__(
@@ -74,8 +71,9 @@ class BatchedReplica:
         noise: StepNoise | None = None,
         drafts: Drafts | None = None,
         streams: Streams | None = None,
-        observer: StretchObserver | None = None,
+        gpus: GpuMeter | None = None,
     ) -> None:
+        self.gpus = gpus
         self.kv = kv or KvCache(None, 16, prefix_caching=False)
         self._step_time = step_time
         self._limits = limits
@@ -83,7 +81,6 @@ class BatchedReplica:
         self._noise = noise
         self._drafts = drafts
         self._streams = streams or Streams(0)
-        self._observer = observer
         self._incoming: EventQueue[Sequence] = EventQueue()
         self._line: WaitingLine[Sequence] = ByPriority() if limits.priority else FirstComeFirstServed()
         self._held: deque[Sequence] = deque()  # came too late for the next step (async scheduling)
@@ -174,8 +171,8 @@ class BatchedReplica:
         stretch = self._stretch
         return self._busy_s if stretch is None else self._busy_s + min(now, stretch.ended_at()) - stretch.started_at
 
-    def running_stretch(self, now: float) -> tuple[float, float, float, StepLoad] | None:
-        """The stretch in progress as far as it is at `now`, as an observer is told of it; None when idle.
+    def running_stretch(self, now: float) -> Running | None:
+        """The stretch in progress as far as it is at `now`; None when idle.
 
         The step that is running counts with the share of its time that has passed.
         """
@@ -473,8 +470,8 @@ class BatchedReplica:
             self._follow_stretch()
             return
         self._busy_s += at - stretch.started_at
-        if self._observer is not None:
-            self._observer(stretch.started_at, at, stretch.num_steps, self._stretch_load)
+        if self.gpus is not None:
+            self.gpus.ran(stretch.started_at, at, stretch.num_steps, self._stretch_load)
         if self._drafts is None:
             self._num_kv_tokens += self._num_decodes * stretch.num_steps
             if self.kv.num_blocks is not None and stretch.num_steps > 1:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from mockllm.engine.latency import Pace, StepLoad
 
-__all__ = ["Accelerator", "Activity", "Experts", "Host", "RooflineStepTime", "Transformer", "num_kv_blocks"]
+__all__ = ["Accelerator", "Experts", "Host", "RooflineStepTime", "Transformer", "Work", "num_kv_blocks"]
 
 _GIB = 2**30
 
@@ -77,11 +77,11 @@ class Host:
     per_prefill_s: float = 0.0
 
 
-class Activity(NamedTuple):
-    """What every GPU does with a run of steps, as shares of its peaks: FLOP/s computed, bytes/s moved."""
+class Work(NamedTuple):
+    """What a run of steps asks of every GPU: seconds it would take at the peak FLOP/s, and at the peak bandwidth."""
 
-    tensor: float
-    dram: float
+    tensor_s: float
+    dram_s: float
 
 
 class RooflineStepTime:
@@ -122,26 +122,21 @@ class RooflineStepTime:
         )
         return Pace(first, self._kv_token_s * load.num_decodes)
 
-    def activity(self, load: StepLoad, num_steps: float = 1.0) -> Activity:
-        """The mean over `num_steps` steps that begin with this load, each decode one token longer at every step.
+    def work(self, load: StepLoad, num_steps: float = 1.0) -> Work:
+        """The work of `num_steps` steps that begin with this load, each decode one token longer at every step.
 
-        The numerators are the compute terms and the memory terms of a step at the GPU's peaks, that is without the
-        efficiencies: a kernel that is bound by memory at e_w = .8 moves .8 of what the bus could. Prompts' reads and
-        writes of the cache and traffic between GPUs are not in the model, so not in here.
+        The compute terms and the memory terms of the step without the efficiencies: a kernel that is bound by memory
+        at e_w = .8 keeps the bus busy for .8 of its time. The reads and writes that prompts make in the cache and
+        the traffic between GPUs are not in the roofline as memory terms, so not in here.
         """
         gpu = self._gpu
         num_tokens = load.num_prefill_tokens + load.num_decode_tokens
-        steps_on = max(0.0, num_steps - 1) / 2  # from the first step to the middle of the run
-        num_kv_tokens = load.num_kv_tokens + load.num_decodes * steps_on
-        pace = self.pace(load)
-        step_s = pace.first + pace.growth * steps_on
-        if step_s <= 0:
-            return Activity(0.0, 0.0)
+        num_kv_tokens = load.num_kv_tokens + load.num_decodes * max(0.0, num_steps - 1) / 2
         linear = self._token_s * gpu.compute_efficiency * num_tokens
         attention = self._attention_s * gpu.attention_efficiency * load.attention_work
         weights = self._weights_read_s(num_tokens) * gpu.weight_efficiency
         cache = self._kv_token_s * gpu.kv_efficiency * num_kv_tokens
-        return Activity(min(1.0, (linear + attention) / step_s), min(1.0, (weights + cache) / step_s))
+        return Work(num_steps * (linear + attention), num_steps * (weights + cache))
 
     def _weights_read_s(self, num_tokens: int) -> float:
         """Seconds for reading the weights that so many tokens touch."""

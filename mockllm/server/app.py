@@ -117,7 +117,8 @@ async def _http_error(http: Request, error: Exception) -> Response:
     """Unknown paths and methods, in the provider's shape."""
     assert isinstance(error, HTTPException)
     server: Server = http.app.state.server
-    provider = "anthropic" if "anthropic-version" in http.headers else "openai"
+    messages = http.url.path.lstrip("/").lower().startswith("v1/messages")
+    provider = "anthropic" if messages or "anthropic-version" in http.headers else "openai"
     message = f"Invalid URL ({http.method} {http.url.path})" if error.status_code in (404, 405) else str(error.detail)
     return error_response(
         provider, ApiError(error.status_code, message), server.next_id(), headers=dict(error.headers or {})

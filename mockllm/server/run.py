@@ -24,7 +24,9 @@ from mockllm.server.respond import StreamCut
 
 __all__ = ["serve"]
 
-_OTHER_DESCRIPTORS = 64  # the listener, the ledger, the loop's own, and some to spare
+_BACKLOG = 4096
+_ACCEPTED_AT_ONCE = 16  # a turn of the loop, two turns before the cap is asked: descriptors that must be to spare
+_OTHER_DESCRIPTORS = 96  # the listener, the ledger, the loop's own, and some to spare
 
 
 def serve(
@@ -44,7 +46,7 @@ def serve(
     Raises ServeError when the address cannot be had or the ledger cannot be written.
     """
     try:
-        listener = socket.create_server((host, port), backlog=4096, family=_family(host))
+        listener = socket.create_server((host, port), backlog=_BACKLOG, family=_family(host))
     except OSError as error:
         raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
     try:
@@ -63,6 +65,7 @@ def serve(
             # uvloop keeps what is written until its turn ends: a ring's first chunk would leave after its last, up to
             # milliseconds after the instant that the ledger states. asyncio's own loop writes at once, at the same cost.
             loop="asyncio",
+            backlog=_ACCEPTED_AT_ONCE,
             access_log=False,
             http=hardened(limits, guard),
             ws="none",
@@ -84,6 +87,11 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, guard: Connections, grace_s: float) -> None:
         super().__init__(config)
         self._guard, self._grace_s = guard, grace_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)  # asyncio takes one number for the kernel's queue and for what it accepts at once
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

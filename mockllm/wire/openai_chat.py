@@ -23,7 +23,7 @@ from mockllm.wire.logprobs import logprobs
 from mockllm.wire.sampling import Sampling, contradiction, stop_words
 from mockllm.wire.schemas import schema_error
 
-__all__ = ["ChatWriter", "call_id", "finish_reason", "openai_usage", "parse"]
+__all__ = ["Body", "ChatWriter", "call_id", "finish_reason", "openai_usage", "parse"]
 
 
 class _TextPart(msgspec.Struct, tag_field="type", tag="text"):
@@ -117,7 +117,7 @@ class _ResponseFormat(msgspec.Struct):
     json_schema: _JsonSchema | None = None
 
 
-class _Body(Sampling):
+class Body(Sampling):
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[_Message], Meta(min_length=1)]
     stream: bool | None = None
@@ -137,7 +137,7 @@ class _Body(Sampling):
     modalities: list[Literal["text", "audio"]] | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(Body)
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -162,7 +162,7 @@ def parse(body: bytes) -> Call | ApiError:
         return invalid(f"Invalid image: {problem}.", "messages", "invalid_image")
 
 
-def _call(body: _Body, limit: int | None) -> Call:
+def _call(body: Body, limit: int | None) -> Call:
     functions = body.functions or []
     declared = [tool.function for tool in body.tools or [] if tool.function is not None] or functions
     asked = body.response_format
@@ -197,7 +197,7 @@ def _call(body: _Body, limit: int | None) -> Call:
     )
 
 
-def _tool_choice(body: _Body) -> str:
+def _tool_choice(body: Body) -> str:
     choice: object = body.tool_choice if body.tools else body.function_call
     if isinstance(choice, _NamedTool):
         named = choice.function or choice.custom
@@ -207,7 +207,7 @@ def _tool_choice(body: _Body) -> str:
     return str(choice or "auto")
 
 
-def _segments(body: _Body, declared: Sequence[_Function]) -> tuple[Segment, ...]:
+def _segments(body: Body, declared: Sequence[_Function]) -> tuple[Segment, ...]:
     """The prompt as the model reads it: tools first, then the messages. Roles and templates are not counted."""
     segments = [Segment(msgspec.json.encode(function).decode()) for function in declared]
     for message in body.messages:
@@ -242,7 +242,7 @@ def _part_segment(part: _ContentPart) -> Segment:
             return Segment(str(part.file.get("filename", "")))
 
 
-def _contradiction(body: _Body) -> ApiError | None:
+def _contradiction(body: Body) -> ApiError | None:
     """What is well-formed field by field, and makes no sense together."""
     if body.stream_options is not None and not body.stream:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
@@ -259,7 +259,7 @@ def _contradiction(body: _Body) -> ApiError | None:
     return _unknown_tool(body)
 
 
-def _unknown_tool(body: _Body) -> ApiError | None:
+def _unknown_tool(body: Body) -> ApiError | None:
     if not body.tools and body.tool_choice not in (None, "none", "auto"):
         return invalid("'tool_choice' is only allowed when 'tools' are specified.", "tool_choice")
     for index, tool in enumerate(body.tools or []):
@@ -271,7 +271,8 @@ def _unknown_tool(body: _Body) -> ApiError | None:
     names |= {function.name for function in body.functions or []}
     choice = _tool_choice(body)
     if choice.startswith("tool:") and choice[5:] not in names:
-        return invalid(f"Tool choice '{choice[5:]}' not found in 'tools' parameter.", "tool_choice", "invalid_value")
+        message = f"Tool choice '{choice[5:205]}' not found in 'tools' parameter."
+        return invalid(message, "tool_choice", "invalid_value")
     return None
 
 
@@ -296,7 +297,7 @@ def _broken_messages(messages: Sequence[_Message]) -> ApiError | None:
     return None
 
 
-def _bad_schemas(body: _Body) -> ApiError | None:
+def _bad_schemas(body: Body) -> ApiError | None:
     given: list[tuple[dict[str, Any] | None, str, str]] = []
     if body.response_format is not None and body.response_format.json_schema is not None:
         asked = body.response_format.json_schema

@@ -17,7 +17,7 @@ from mockllm.wire.logprobs import logprobs
 from mockllm.wire.openai_chat import openai_usage
 from mockllm.wire.sampling import Sampling, contradiction, stop_words
 
-__all__ = ["CompletionWriter", "parse"]
+__all__ = ["Body", "CompletionWriter", "parse"]
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's and vLLM's
 
@@ -26,7 +26,7 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class _Body(Sampling):
+class Body(Sampling):
     model: Annotated[str, Meta(min_length=1)]
     prompt: (
         str
@@ -44,7 +44,7 @@ class _Body(Sampling):
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(Body)
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ def parse(body: bytes) -> Call | ApiError:
     )
 
 
-def _contradiction(body: _Body) -> ApiError | None:
+def _contradiction(body: Body) -> ApiError | None:
     if body.stream_options is not None and not body.stream:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         return invalid(message, "stream_options")

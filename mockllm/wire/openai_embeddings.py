@@ -21,7 +21,7 @@ from mockllm.wire.call import Call, Segment, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError, invalid
 
-__all__ = ["EmbeddingWriter", "parse"]
+__all__ = ["Body", "EmbeddingWriter", "parse"]
 
 DEFAULT_DIMENSIONS = 1536  # text-embedding-3-small's
 MAX_INPUT_TOKENS = 8192
@@ -30,7 +30,7 @@ MAX_TOTAL_TOKENS = 300_000
 TokenIds = Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(min_length=1, max_length=100_000)]
 
 
-class _Body(msgspec.Struct):
+class Body(msgspec.Struct):
     model: Annotated[str, Meta(min_length=1)]
     input: str | Annotated[list[str | int | TokenIds], Meta(min_length=1, max_length=100_000)]
     dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
@@ -38,7 +38,7 @@ class _Body(msgspec.Struct):
     user: str | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(Body)
 
 
 class _Details(msgspec.Struct, frozen=True):

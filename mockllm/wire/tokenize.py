@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -12,23 +12,23 @@ from mockllm.wire.bodies import read_body
 from mockllm.wire.errors import ApiError
 from mockllm.wire.openai_chat import parse as parse_chat
 
-__all__ = ["detokenize", "tokenize"]
+__all__ = ["DetokenizeBody", "TokenizeBody", "detokenize", "tokenize"]
 
 
-class _Tokenize(msgspec.Struct):
+class TokenizeBody(msgspec.Struct):
     model: str | None = None
     prompt: str | None = None
-    messages: list[dict[str, object]] | None = None
+    messages: list[dict[str, Any]] | None = None
     return_token_strs: bool | None = None
 
 
-class _Detokenize(msgspec.Struct):
+class DetokenizeBody(msgspec.Struct):
     tokens: Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=1_000_000)]
     model: str | None = None
 
 
-_TOKENIZE = msgspec.json.Decoder(_Tokenize)
-_DETOKENIZE = msgspec.json.Decoder(_Detokenize)
+_TOKENIZE = msgspec.json.Decoder(TokenizeBody)
+_DETOKENIZE = msgspec.json.Decoder(DetokenizeBody)
 
 
 def tokenize(body: bytes, tokenizer: Tokenizer, max_model_len: int) -> bytes | ApiError:

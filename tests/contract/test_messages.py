@@ -251,6 +251,18 @@ def test_the_bytes_of_a_stream() -> None:
     ]
 
 
+def test_a_block_ends_with_its_last_token_and_not_later() -> None:
+    reply = Reply((part("reasoning", ["x", "y"]), part("text", ["a", "b"])))
+    streaming = writer(reply)
+    streaming.opening(USAGE)
+    stops = [
+        b"".join(streaming.piece(0, piece) for piece in reply.slices(at, 1)).count(b"event: content_block_stop")
+        for at in range(4)
+    ]
+    assert stops == [0, 1, 0, 1]
+    assert streaming.end(0, End("stop", 4)) == b""
+
+
 TEXT, TOOL = part("text", ["a", "b"]), part("tool_call", ["{", "}"])
 
 

@@ -282,6 +282,7 @@ ACCEPTED = {
     "results-one-by-one": body(
         messages=[*agent(RESULT, uses=(USE, {**USE, "id": "toolu_2"})), *says(UNUSED_RESULT, text("?"))]
     ),
+    "words-after-a-tool-use": body(messages=[HI, *says(USE, role="assistant"), *agent(RESULT, uses=(text("so"),))[1:]]),
     "result-without-content": body(messages=agent({"type": "tool_result", "tool_use_id": "toolu_1", "is_error": True})),
     "huge-number-in-an-input": body(messages=agent(RESULT, uses=({**USE, "input": {"n": 10**40}},))),
     "four-marks": body(
@@ -375,6 +376,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"messages": [HI, *says(USE, role="assistant")]},
+        (
+            "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1. Each "
+            "`tool_use` block must have a corresponding `tool_result` block in the next message."
+        ),
+    ),
+    (
+        {"messages": [*agent(text("wait")), *says(text("yes?"), role="assistant"), *says(RESULT)]},
         (
             "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1. Each "
             "`tool_use` block must have a corresponding `tool_result` block in the next message."

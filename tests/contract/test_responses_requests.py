@@ -190,6 +190,8 @@ def test_the_words_and_tokens_of_a_part(part: dict[str, Any], segment: Segment) 
         ([USER, CALLED, RESULT], True),
         ([USER, CALLED, RESULT, USER], False),
         ([USER, {"type": "shell_call_output", "call_id": "c", "output": []}], True),
+        ([USER, {"type": "tool_search_output", "call_id": "c", "tools": []}], True),
+        ([USER, {"type": "web_search_call", "id": "ws_1", "status": "completed"}], False),
     ],
 )
 def test_answered_is_an_input_that_ends_with_a_result(items: list[object], answered: bool) -> None:
