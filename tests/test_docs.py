@@ -14,7 +14,7 @@ from mockllm import bundled_profiles
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "docs/fidelity.md"]
 
 
 def shown_commands() -> list[str]:
@@ -45,8 +45,12 @@ def test_shown_options_exist(command: str) -> None:
 
 
 def test_named_profiles_are_the_bundled_ones() -> None:
-    line = next(line for line in README.splitlines() if line.startswith("mockllm profiles"))
-    assert sorted(re.findall(r"[\w-]+", line.partition("served:")[2])) == bundled_profiles()
+    """GPUs times models, and the others by name."""
+    section = README.partition("| profiles | names |")[2].partition("\n\n")[0]
+    gpus, *others = [re.findall(r"`([\w-]+)`", row) for row in section.strip().splitlines()[1:]]
+    sizes = [name for name in gpus if name.startswith("-")]
+    named = [gpu + size for gpu in gpus if not gpu.startswith("-") for size in sizes]
+    assert sorted(named + [name for row in others for name in row]) == bundled_profiles()
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -80,6 +80,9 @@ class Composer:
 
     def _tool_call(self, tool: Tool, key: str, number: int) -> Part:
         arguments = value_for(tool.parameters, self._streams, f"{key}\x00{number}")
+        if isinstance(arguments, str):  # a tool that takes plain text
+            tokens = self._tokenizer.pieces(arguments) or [""]
+            return Part("tool_call", JsonTokens(tokens), len(tokens), tool.name, number)
         return self._json("tool_call", arguments if isinstance(arguments, dict) else {}, tool.name, number)
 
     def _json(self, kind: Any, value: Any, name: str = "", number: int = 0) -> Part:

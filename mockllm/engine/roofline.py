@@ -143,7 +143,7 @@ class RooflineStepTime:
         if self._experts is None:
             return self._weights_s
         experts = self._experts
-        untouched = (1 - experts.active / experts.total) ** (self._skew * num_tokens)
+        untouched = float((1 - experts.active / experts.total) ** (self._skew * num_tokens))
         return (experts.dense_bytes + experts.expert_bytes * (1 - untouched)) * self._read_s
 
     def linear_layers(self, num_tokens: int) -> float:

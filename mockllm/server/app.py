@@ -21,6 +21,7 @@ from mockllm.server.files import FileStore, add_file_routes
 from mockllm.server.inside import inside
 from mockllm.server.ledger import Ledger
 from mockllm.server.message_batches import MessageBatchStore, add_message_batch_routes
+from mockllm.server.openapi import add_document_route
 from mockllm.server.operator import add_operator_routes
 from mockllm.server.protocol import EdgeLimits, StreamCap
 from mockllm.server.reading import MAX_BODY_BYTES, read_limited
@@ -67,8 +68,10 @@ def create_app(
         await batches.close()
         await message_batches.close()
 
-    # No interactive documentation: it would load scripts from a public CDN.
-    app = FastAPI(title="mockllm", docs_url=None, redoc_url=None, lifespan=life, redirect_slashes=False)
+    # No interactive documentation: it would load scripts from a public CDN. The document itself is our own.
+    app = FastAPI(
+        title="mockllm", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life, redirect_slashes=False
+    )
     app.state.server = server
     complete = inside(app)
     batches = BatchStore(files, complete, clock, server.epoch, BatchSettings(), server.serves)
@@ -84,6 +87,7 @@ def create_app(
     add_token_routes(app, server)
     add_reading_routes(app, server)
     add_operator_routes(app, server)
+    add_document_route(app)
     app.add_exception_handler(HTTPException, _http_error)
     return app
 

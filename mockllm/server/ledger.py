@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import msgspec
@@ -62,7 +62,8 @@ def ledger_header() -> dict[str, object]:
 class Ledger:
     """Entries of finished requests: the last `keep` of them in memory, all of them in the file if there is one.
 
-    `monotonic_origin` is the machine's monotonic time at which the mock's clock read 0.
+    `monotonic_origin` is the machine's monotonic time at which the mock's clock read 0. `on_close` is told of every
+    entry as it stands in its line.
     """
 
     def __init__(self, *, monotonic_origin: float, keep: int = 100_000, file: IO[bytes] | None = None) -> None:
@@ -73,6 +74,7 @@ class Ledger:
         self.header = ledger_header() | {"monotonic_origin": monotonic_origin}
         self.lateness_buckets = [0] * (len(LATENESS_BUCKETS) + 1)
         self.lateness_sum = 0.0
+        self.on_close: list[Callable[[Entry], None]] = []
         if file is not None:
             file.write(self._encode(self.header) + b"\n")
 
@@ -92,6 +94,8 @@ class Ledger:
         self._lines.append(line)
         if self._file is not None:
             self._file.write(line)
+        for tell in self.on_close:
+            tell(entry)
 
     def lines(self) -> Iterator[bytes]:
         """The header and the entries that are still in memory, as JSON lines."""

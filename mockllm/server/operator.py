@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 
 from mockllm.server.control import Settings, changed
-from mockllm.server.metrics import exposition
+from mockllm.server.metrics import Metrics
 from mockllm.server.reading import read_limited
 from mockllm.server.replies import error_response, json_body
 from mockllm.server.server import Server
@@ -21,9 +21,11 @@ _MAX_SETTINGS_BYTES = 1_000_000
 
 def add_operator_routes(app: FastAPI, server: Server) -> None:
     """`/metrics` and `/mock/…`."""
+    all_metrics = Metrics(server.engine, server.ledger)
 
     async def metrics() -> Response:
-        return Response(exposition(server.engine, server.ledger), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = all_metrics.exposition(server.clock.now())
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def ledger() -> Response:
         async def lines() -> AsyncIterator[bytes]:

@@ -85,6 +85,8 @@ class _ErrorAnswer(msgspec.Struct, tag_field="type", tag="error"):
     request_id: str | None = None
 
 
+BatchBody = _Requests  # what the endpoint takes, for whoever documents it
+
 _REQUESTS = msgspec.json.Decoder(_Requests)
 
 

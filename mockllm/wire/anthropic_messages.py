@@ -134,6 +134,8 @@ class _Body(_Prompt, kw_only=True):
     priority: int | None = None
 
 
+Body, CountBody = _Body, _Prompt  # what the endpoints take, for whoever documents them
+
 _BODY = msgspec.json.Decoder(_Body)
 _COUNT = msgspec.json.Decoder(_Prompt)
 

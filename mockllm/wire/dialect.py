@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from mockllm.content.reply import Reply, Slice
 from mockllm.streams import Streams
 from mockllm.wire.call import Call, Usage
@@ -69,10 +71,11 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One protocol. `provider` decides the shape of errors and the names of headers."""
+    """One protocol. `provider` decides the shape of errors and the names of headers; `body` is what `parse` reads."""
 
     name: str
     provider: str  # openai | anthropic
     tag_prefix: str
+    body: type[msgspec.Struct]
     parse: Callable[[bytes], Call | ApiError]
     writer: Callable[[Call, Context, Sequence[Reply]], Writer]

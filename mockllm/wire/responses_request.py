@@ -308,6 +308,8 @@ class _CountBody(_Body, kw_only=True):
     model: str = ""
 
 
+Body, CountBody = _Body, _CountBody  # what the endpoints take, for whoever documents them
+
 _DECODER = msgspec.json.Decoder(_Body)
 _COUNT_DECODER = msgspec.json.Decoder(_CountBody)
 
