@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench fix clean
+.PHONY: demo test check bench conformance fix clean
 
 demo: $(READY)
 	$(BIN)/harness run scenarios/burst.py --mock h100-8b --rate 6 --duration 30s --burst-factor 5 --burst-every 15s --burst-for 5s --seed 1
@@ -23,6 +23,10 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.mock
 	$(BIN)/python -m benchmarks.load
+
+# The official SDKs' own tests against the mock; needs the package index, writes docs/conformance.md.
+conformance: $(READY)
+	$(BIN)/python -m conformance
 
 fix: $(READY)
 	$(BIN)/ruff format .

@@ -16,23 +16,25 @@ _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic"}
 _HEAD = """\
 # Conformance: the official SDKs' own tests against the mock
 
-Written by `make conformance` on {day}, with {versions}. Each SDK's source distribution has the tests that its makers
-run against a generated mock; here the same tests run against `mockllm serve` (profile `instant`, any model name),
-unchanged, each with a client that accepts any answer (loose), one that checks it against the SDK's types (strict), and
-the asynchronous ones, aiohttp among them.
+Written by `make conformance` on {day}, with {versions}.
+
+Each SDK's source distribution has the tests that its makers run against a generated mock. Here the same tests run
+against `mockllm serve` (profile `instant`, any model name): each with a client that accepts any answer (loose), one that
+checks it against the SDK's types (strict), and the same asynchronously, aiohttp among them.
 
 {summary}
 
 - **passed**: every test of the row that asks the server passes.
-- **not served**: the mock has no such feature. The tests run all the same, and every request is refused with an error of
-  the provider's shape; one that is answered would fail the row.
+- **not served**: the mock has no such feature. The tests run all the same, and every request is refused with a
+  status of 4xx; one that is answered would fail the row.
 - **not asked**: the suite puts its own answer in the place of the server's; nothing can be said.
 
 *Tests* counts the tests that got an answer from the server; *alone* are those that never ask it (mostly that the client
 refuses an empty id). *Stand-ins* are explained below the tables.
 
 What it does not say: the suites open a stream and close it without reading it, and check types rather than meaning.
-Streams, errors and the meaning of fields are the subject of `tests/contract`.
+Streams, errors and the meaning of fields are the subject of `tests/contract`. Resources that are not in the tables
+(assistants, audio, images, fine-tuning, WebSocket sessions and so on) are neither run nor served.
 """
 
 _STAND_INS = """\
@@ -67,7 +69,7 @@ def _summary(rows: Sequence[Row]) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     lines = [
-        "| resource | method | result | tests | alone | stand-ins | reason |",
+        "| resource | method | result | tests | alone | stand-ins | remark |",
         "|---|---|---|---:|---:|---|---|",
     ]
     for row in rows:

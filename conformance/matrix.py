@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from conformance.suites import NOT_SERVED
+from conformance.suites import NOT_SERVED, PARTLY_SERVED
 
 __all__ = ["Row", "rows"]
 
+_Result = Literal["passed", "failed", "not served", "not asked"]
 _TEST = re.compile(r"tests/api_resources/(?P<file>.+)\.py::\w+::test_(?P<name>\w+)")
 _KIND = re.compile(r"^(method|raw_response|streaming_response|path_params)_")
+_ALL = "_with_all_params"
 _OVERLOAD = re.compile(r"_overload_(\d)$")
 
 
@@ -28,7 +30,7 @@ class Row:
     sdk: str
     resource: str
     method: str
-    result: Literal["passed", "failed", "not served", "not asked"]
+    result: _Result
     num_asked: int
     num_passed: int
     num_alone: int
@@ -40,11 +42,11 @@ def rows(sdk: str, outcomes: Sequence[dict[str, Any]]) -> list[Row]:
     """The rows of one SDK, by resource and in the order of the suite."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for outcome in outcomes:
-        groups[_place(outcome["test"])].append(outcome)
+        groups[_place(sdk, outcome["test"])].append(outcome)
     return [_row(sdk, *place, tests) for place, tests in sorted(groups.items())]
 
 
-def _place(test: str) -> tuple[str, str]:
+def _place(sdk: str, test: str) -> tuple[str, str]:
     """Resource and method of a test: `chat/test_completions.py`, `test_raw_response_create_overload_2` -> `create
     (stream)` of `chat.completions`. The second overload of a method is its stream, in both suites."""
     found = _TEST.match(test)
@@ -53,26 +55,34 @@ def _place(test: str) -> tuple[str, str]:
     resource = found["file"].replace("/test_", "/").removeprefix("test_").replace("/", ".")
     name = _KIND.sub("", found["name"])
     overload = _OVERLOAD.search(name)
-    name = _OVERLOAD.sub("", name).removesuffix("_with_all_params")
-    return resource, f"{name} (stream)" if overload and overload[1] == "2" else name
+    bare = _OVERLOAD.sub("", name)
+    method = bare.removesuffix(_ALL)
+    method = f"{method} (stream)" if overload and overload[1] == "2" else method
+    whole = f"{method}, all parameters"
+    return resource, whole if bare.endswith(_ALL) and (sdk, resource, whole) in NOT_SERVED else method
 
 
 def _row(sdk: str, resource: str, method: str, tests: Sequence[dict[str, Any]]) -> Row:
     asked = [test for test in tests if test["statuses"] or (test["outcome"] == "failed")]
     passed = [test for test in asked if test["outcome"] == "passed"]
-    reason = NOT_SERVED.get((sdk, resource, method), "")
-    if reason:
-        result, reason = _refused(asked, reason)
-    else:
-        failed = [test for test in asked if test["outcome"] == "failed"]
-        result = "failed" if failed else "passed" if passed else "not asked"
-        reason = failed[0]["message"] if failed else "" if passed else "the suite answers its own requests"
+    unserved = NOT_SERVED.get((sdk, resource, method))
+    result, reason = _judged(asked) if unserved is None else _refused(asked, unserved)
+    if result == "passed":
+        reason = PARTLY_SERVED.get((sdk, resource, method), "")
     names = tuple(dict.fromkeys(name for test in tests for name in test["stand_ins"]))
     num_alone = len(tests) - len(asked)
     return Row(sdk, resource, method, result, len(asked), len(passed), num_alone, names, reason)
 
 
-def _refused(asked: Sequence[dict[str, Any]], reason: str) -> tuple[Literal["failed", "not served"], str]:
+def _judged(asked: Sequence[dict[str, Any]]) -> tuple[_Result, str]:
+    """The result of what is served, and why if it has not passed."""
+    if not asked:
+        return "not asked", "the suite answers its own requests"
+    failed = next((test for test in asked if test["outcome"] == "failed"), None)
+    return ("passed", "") if failed is None else ("failed", failed["message"])
+
+
+def _refused(asked: Sequence[dict[str, Any]], reason: str) -> tuple[_Result, str]:
     """Whether every request for something that is not served was refused, as a client can tell."""
     for test in asked:
         if test["outcome"] == "passed":

@@ -32,6 +32,10 @@ class Objects:
         """A file that may be read again, with one request of a batch."""
         return self._upload(self._line(self._quick, 0))
 
+    def batch(self) -> str:
+        """A batch of one request, at work or done."""
+        return self._batch(self.file())
+
     def running_batch(self) -> str:
         """A batch that is not done yet."""
         lines = "".join(self._line(self._slow, number) for number in range(_SLOW_REQUESTS))

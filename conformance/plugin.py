@@ -102,7 +102,7 @@ def _rewrite(request: httpx2.Request, url: str, ask: Ask) -> None:
     if ask.body is None:
         return
     changed = httpx2.Request(request.method, request.url, json=ask.body)
-    request.stream = changed.stream
+    request.stream, request._content = changed.stream, changed.content  # transports read the one or the other
     request.headers["content-length"] = changed.headers["content-length"]
     request.headers["content-type"] = changed.headers["content-type"]
 

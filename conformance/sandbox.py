@@ -17,7 +17,7 @@ __all__ = ["Sandbox", "prepare"]
 
 _DOWNLOAD_S = 300
 _INSTALL_S = 600
-_PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+_PIP = ("-m", "pip", "--disable-pip-version-check", "-qq")
 # Of the suites' development requirements those that the tests import; the others are linters and other services' SDKs.
 _NEEDED = {
     "dirty-equals",

@@ -47,7 +47,7 @@ class StandIn(NamedTuple):
 def _openai_ids(ask: Ask, objects: Objects) -> bool:
     made = {
         "file_id": objects.file,
-        "batch_id": objects.running_batch,
+        "batch_id": objects.running_batch if ask.path.endswith("/cancel") else objects.batch,
         "response_id": objects.response,
         "resp_677efb5139a88190b512bc3fef8e535d": objects.response,
         "input_file_id": objects.file,
@@ -58,7 +58,7 @@ def _openai_ids(ask: Ask, objects: Objects) -> bool:
 
 
 def _anthropic_ids(ask: Ask, objects: Objects) -> bool:
-    batch = objects.ended_message_batch if ask.method == "DELETE" else objects.running_message_batch
+    batch = objects.running_message_batch if ask.path.endswith("/cancel") else objects.ended_message_batch
     return _made(ask, {"message_batch_id": batch}, ())
 
 
@@ -80,10 +80,11 @@ def _openai_cursor(ask: Ask, objects: Objects) -> bool:
     if ask.path == "/files":
         objects.file()
     elif ask.path == "/batches":
-        objects.running_batch()
+        objects.batch()
     elif not ask.path.endswith("/input_items"):
         return False
     ask.replace_in_query("after", objects.listed(ask.path))
+    ask.replace_in_query("purpose", "batch")
     return True
 
 
@@ -145,6 +146,8 @@ def _one_history(ask: Ask, objects: Objects) -> bool:
 
 
 def _foreground(ask: Ask, objects: Objects) -> bool:
+    if not ask.path.startswith("/responses"):
+        return False
     unserved = [name for name in ("background", "prompt") if ask.body and name in ask.body]
     for name in unserved:
         assert ask.body is not None
@@ -180,7 +183,11 @@ STAND_INS: dict[str, tuple[StandIn, ...]] = {
             "A made-up id (`file_id`, `batch_id`, `response_id`, …) becomes that of an object made for the test.",
             _openai_ids,
         ),
-        StandIn("cursor", "`after` becomes the id of an object that is in the list.", _openai_cursor),
+        StandIn(
+            "cursor",
+            "`after` becomes the id of an object that is in the list, `purpose` that object's.",
+            _openai_cursor,
+        ),
         _LIMIT,
         StandIn("max tokens", "A limit of 0 output tokens, where the minimum is 1: 16 is sent.", _max_tokens),
         StandIn(

@@ -31,6 +31,15 @@ class EventQueue(Generic[T]):
         at, _, event = heapq.heappop(self._heap)
         return at, event
 
+    def head(self) -> T:
+        """The next event, which stays. Raises IndexError when empty."""
+        return self._heap[0][2]
+
+    def put_off(self, at: float) -> None:
+        """Give the next event another time: as if it were popped and pushed, in one go."""
+        self._pushed += 1
+        heapq.heapreplace(self._heap, (at, self._pushed, self._heap[0][2]))
+
     def discard(self, event: T) -> bool:
         """Remove the event equal to this one; False when it is not queued. Linear: for cancellations only."""
         for position, entry in enumerate(self._heap):

@@ -14,7 +14,14 @@ from mockllm import bundled_profiles
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "docs/fidelity.md"]
+DOCUMENTS = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "docs/fidelity.md",
+]
 
 
 def shown_commands() -> list[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mockllm.call import Call, Thinking, Tool
 from mockllm.content.reply import JsonTokens, Part, Reply, Words
 from mockllm.content.schema import value_for
 from mockllm.content.text import Speaker
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.streams import Streams
 from mockllm.tokens import Tokenizer
-from mockllm.wire.call import Call, Thinking, Tool
 
 __all__ = ["Composer"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mockllm.call import Call
 from mockllm.model import CachePoint
 from mockllm.tokens import Tokenizer, block_hashes
-from mockllm.wire.call import Call
 
 __all__ = ["Prompt", "read_prompt"]
 

@@ -217,17 +217,20 @@ class HostedReplica:
 
     def advance(self, now: float) -> list[Emission]:
         out: list[Emission] = []
-        while self._events.due() <= now:
-            at, event = self._events.pop()
-            if isinstance(event, Refused):
-                del self._answers[event.request_id]
-                out.append(event)
-            elif self._every_token and event.request.watched:
-                self._tell_chunk(event, at, out)
-            else:
+        events = self._events
+        while (at := events.due()) <= now:
+            event = events.head()
+            if isinstance(event, _Answer):
+                if self._every_token and event.request.watched:
+                    self._tell_chunk(event, at, out)
+                    continue
                 num = sum(event.span.sizes)
                 out.append(Tokens(event.request.request_id, at, 0, num, event.span))
                 self._end(event, num, at, out)
+            else:
+                del self._answers[event.request_id]
+                out.append(event)
+            events.pop()
         return out
 
     @property
@@ -247,15 +250,18 @@ class HostedReplica:
         self._events.push(at, event)
 
     def _tell_chunk(self, answer: _Answer, at: float, out: list[Emission]) -> None:
-        num = answer.span.sizes[answer.told]
-        if answer.told == 0:
+        """Let out the next chunk of an answer, which is the next event; it waits for the one after, or ends."""
+        told, sizes = answer.told, answer.span.sizes
+        if told == 0:
             out.append(Began(answer.request.request_id, at, answer.cache))
+        num = sizes[told]
         out.append(Tokens(answer.request.request_id, at, answer.told_tokens, num))
-        answer.told += 1
+        answer.told = told + 1
         answer.told_tokens += num
-        if answer.told < len(answer.span.sizes):
-            self._events.push(answer.span.instants[answer.told], answer)
+        if answer.told < len(sizes):
+            self._events.put_off(answer.span.instants[answer.told])
         else:
+            self._events.pop()
             self._end(answer, answer.told_tokens, at, out)
 
     def _end(self, answer: _Answer, num_tokens: int, at: float, out: list[Emission]) -> None:

@@ -16,7 +16,8 @@ from mockllm.model import Began, Emission, Request, Tokens
 
 __all__ = ["Deliver", "Driver", "Timer"]
 
-Deliver = Callable[[Emission], None]
+# `more` says that the very next emission is for the same request: both can leave in one write.
+Deliver = Callable[[Emission, bool], None]
 
 
 class Timer(Protocol):
@@ -62,13 +63,14 @@ class Driver:
         self._arm()
 
     def _advance(self, now: float) -> None:
-        for emission in self.engine.advance(now):
+        emissions = self.engine.advance(now)
+        for emission, following in zip(emissions, [*emissions[1:], None], strict=False):
             if isinstance(emission, Tokens | Began):
                 deliver = self._listeners.get(emission.request_id)
             else:
                 deliver = self._listeners.pop(emission.request_id, None)
             if deliver is not None:
-                deliver(emission)
+                deliver(emission, following is not None and following.request_id == emission.request_id)
 
     def _arm(self) -> None:
         due = self.engine.due()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mockllm.call import Call, Usage
 from mockllm.clock import Clock
 from mockllm.content.reply import Reply
 from mockllm.model import CacheUse, Cut, Finished, Refused, Request
 from mockllm.server.driver import Deliver, Driver
 from mockllm.server.ledger import Entry, Ledger
-from mockllm.wire.call import Call, Usage
 from mockllm.wire.dialect import End, Writer
 
 __all__ = ["Exchange"]

@@ -50,9 +50,9 @@ class _Operation(NamedTuple):
     controlled: bool = False
 
 
-def add_document_route(app: FastAPI) -> None:
-    """`/openapi.json`; FastAPI's own would know no bodies, because it does not read them."""
-    body = json.dumps(openapi_document()).encode()
+def add_document_route(app: FastAPI, model: str) -> None:
+    """`/openapi.json`; FastAPI's own would know no bodies, because it does not read them. `model` is in the examples."""
+    body = json.dumps(openapi_document(model)).encode()
 
     async def document() -> Response:
         return Response(body, media_type="application/json")
@@ -60,12 +60,16 @@ def add_document_route(app: FastAPI) -> None:
     app.add_api_route("/openapi.json", document, methods=["GET"], response_model=None)
 
 
-def openapi_document() -> Json:
+def openapi_document(model: str) -> Json:
     """The document, as JSON values."""
     schemas: Json = dict(_ERRORS)
     paths: Json = {}
     for operation in _operations():
         shown = _shown(operation, schemas)
+        if operation.takes is not None:
+            names_a_model = "model" in operation.takes.__struct_fields__
+            example = {"model": model} | _EXAMPLES[operation.path] if names_a_model else _EXAMPLES[operation.path]
+            shown["requestBody"]["content"][_JSON]["example"] = example
         paths.setdefault(operation.path, {})[operation.method.lower()] = shown
     return {
         "openapi": "3.1.0",
@@ -95,6 +99,8 @@ def _shown(operation: _Operation, schemas: Json) -> Json:
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in [*operation.marks, *headers]],
         "responses": responses,
     }
+    if operation.path in ("/health", "/ping"):
+        responses["503"] = {"description": "Not ready.", "content": content}
     if operation.takes is not None:
         schema = _described(operation.takes, shown["operationId"], schemas)
         shown["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -247,6 +253,21 @@ _ANSWERS = {
     "/v1/embeddings": _EMBEDDINGS,
     "/v1/messages": _MESSAGE,
 }
+_HI = {"role": "user", "content": "Hi."}
+_EXAMPLES: Mapping[str, Json] = {
+    "/v1/chat/completions": {"messages": [_HI], "stream": True, "stream_options": {"include_usage": True}},
+    "/v1/completions": {"prompt": "Once upon a time", "max_tokens": 8},
+    "/v1/responses": {"input": "Hi.", "stream": True},
+    "/v1/responses/input_tokens": {"input": "Hi."},
+    "/v1/embeddings": {"input": ["one text", "another"], "dimensions": 8},
+    "/v1/messages": {"max_tokens": 16, "messages": [_HI], "stream": True},
+    "/v1/messages/count_tokens": {"messages": [_HI]},
+    "/v1/messages/batches": {"requests": [{"custom_id": "one", "params": {"max_tokens": 16, "messages": [_HI]}}]},
+    "/v1/batches": {"input_file_id": "file-00000001", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
+    "/tokenize": {"prompt": "Hi."},
+    "/detokenize": {"tokens": [12194, 13]},
+    "/mock/settings": {"models": {"*": {"ttft_ms": 0, "error_rate": 0.05, "error_status": 429}}},
+}
 _MODEL = {"anyOf": [_object(id=_TEXT, object=_const("model")), _object(id=_TEXT, type=_const("model"))]}
 _OPENAI_PAGE = {"object": _const("list"), "has_more": {"type": "boolean"}}
 
@@ -269,7 +290,7 @@ def _completions() -> list[_Operation]:
     for path, dialect in DIALECTS.items():
         gives = {_JSON: _ANSWERS[path]}
         if "stream" in dialect.body.__struct_fields__:
-            gives[_EVENTS] = _TEXT
+            gives[_EVENTS] = {}  # the events are the provider's
         busy = (529,) if dialect.provider == "anthropic" else (503,)
         refuses = (400, 404, 413, 429, 500, *busy)
         found.append(

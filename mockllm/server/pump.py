@@ -20,10 +20,13 @@ Sent = Callable[[], None]
 
 
 class Pump:
-    """Sends messages in order. `blocked` is called when the socket is full: somebody must then await `drain`."""
+    """Sends messages in order. `blocked` is called when the socket is full: somebody must then await `drain`.
 
-    def __init__(self, send: Send, blocked: Callable[[], None]) -> None:
-        self._send, self._blocked = send, blocked
+    `send_body` may be a shorter way for what comes after the start of a response.
+    """
+
+    def __init__(self, send: Send, blocked: Callable[[], None], send_body: Send | None = None) -> None:
+        self._send, self._send_body, self._blocked = send, send_body or send, blocked
         self._stuck: tuple[Coroutine[Any, Any, None], Any, Sent | None] | None = None
         self._queue: deque[tuple[Message, Sent | None]] = deque()
 
@@ -32,7 +35,8 @@ class Pump:
         if self._stuck is not None:
             self._queue.append((message, sent))
             return
-        sending: Any = self._send(message)
+        send = self._send if message["type"] == "http.response.start" else self._send_body
+        sending: Any = send(message)
         try:
             waits_for = sending.send(None)
         except StopIteration:
@@ -58,11 +62,16 @@ class Pump:
                 self.put(*self._queue.popleft())
 
     def close(self) -> None:
-        """Give up what is stuck."""
+        """Give up what is stuck. Nobody is told any more: whoever was is free to go, without a garbage collector."""
+        self._blocked = _tell_nobody
         if self._stuck is not None:
             self._stuck[0].close()
             self._stuck = None
         self._queue.clear()
+
+
+def _tell_nobody() -> None:
+    pass
 
 
 @coroutine

@@ -21,7 +21,11 @@ from mockllm.server.pump import Pump
 from mockllm.server.replies import error_response, provider_headers
 from mockllm.wire.errors import from_refusal, overloaded
 
-__all__ = ["Answering", "StreamCut"]
+__all__ = ["DIRECT_SEND", "Answering", "StreamCut"]
+
+# In the scope's extensions: the server's own `send`, past the wrappers that frameworks put around it. They need to see
+# the start of a response, and nothing after it.
+DIRECT_SEND = "mockllm.send"
 
 
 class StreamCut(Exception):  # noqa: N818 - it is an event, not a fault of ours
@@ -39,9 +43,7 @@ class Answering(Response):
     moment frees its place in the engine at once.
     """
 
-    def __init__(
-        self, exchange: Exchange, cap: StreamCap, done: Callable[[Exchange], None] | None = None
-    ) -> None:
+    def __init__(self, exchange: Exchange, cap: StreamCap, done: Callable[[Exchange], None] | None = None) -> None:
         """`cap` bounds how many requests are in progress; `done` is told of an answer that is complete."""
         super().__init__()
         self._exchange, self._cap, self._done = exchange, cap, done
@@ -51,7 +53,7 @@ class Answering(Response):
             await self._overloaded(scope, receive, send)
             return
         try:
-            await self._answer(receive, send)
+            await self._answer(scope, receive, send)
         finally:
             self._cap.leave()
 
@@ -61,9 +63,10 @@ class Answering(Response):
         exchange.refused(Refused(exchange.request_id, exchange.clock.now(), error.status, "overloaded", error.message))
         await error_response(exchange.provider, error, exchange.request_id)(scope, receive, send)
 
-    async def _answer(self, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._exchange
-        answer = _Stream(exchange, send) if exchange.call.stream else _Whole(exchange, send)
+        kind = _Stream if exchange.call.stream else _Whole
+        answer = kind(exchange, send, scope.get("extensions", {}).get(DIRECT_SEND, send))
         disconnected = asyncio.ensure_future(_disconnect(receive))
         disconnected.add_done_callback(lambda _: answer.fail(_ClientGone()))
         try:
@@ -89,21 +92,21 @@ async def _disconnect(receive: Receive) -> Message:
 class _Answer:
     """What streams and whole bodies have in common: choices that end, and a task that waits for it."""
 
-    def __init__(self, exchange: Exchange, send: Send) -> None:
+    def __init__(self, exchange: Exchange, send: Send, send_body: Send) -> None:
         self.exchange = exchange
-        self.pump = Pump(send, self._wake)
+        self.pump = Pump(send, self._wake, send_body)
         self._ends: list[Finished | None] = [None] * len(exchange.requests)
         self._cache = CacheUse()
         self._over = False
         self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def deliver(self, choice: int, emission: Emission) -> None:
+    def deliver(self, choice: int, emission: Emission, more: bool) -> None:
         """The driver's callback. A fault in here is this request's, not that of whoever else is due."""
         if self._over:
             return
         try:
-            self._take(choice, emission)
+            self._take(choice, emission, more)
         except Exception as error:
             self.fail(error)
 
@@ -128,7 +131,7 @@ class _Answer:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _take(self, choice: int, emission: Emission) -> None:
+    def _take(self, choice: int, emission: Emission, more: bool) -> None:
         raise NotImplementedError
 
     def _all_ended(self, choice: int, end: Finished) -> list[Finished] | None:
@@ -168,20 +171,21 @@ class _Answer:
 
 
 class _Stream(_Answer):
-    """Server-sent events, each written when its tokens are due."""
+    """Server-sent events, each written when its tokens are due; those that are due together leave in one write."""
 
-    def __init__(self, exchange: Exchange, send: Send) -> None:
-        super().__init__(exchange, send)
+    def __init__(self, exchange: Exchange, send: Send, send_body: Send) -> None:
+        super().__init__(exchange, send, send_body)
         self._started = False
-        self._prefix = b""
+        self._held: list[bytes] = []  # events that wait for what leaves with them
+        self._held_tokens: list[tuple[float, int]] = []  # (planned at, tokens) of these
 
-    def _take(self, choice: int, emission: Emission) -> None:
+    def _take(self, choice: int, emission: Emission, more: bool) -> None:
         if isinstance(emission, Tokens):
-            body = self._prefix
-            for piece in self.exchange.replies[choice].slices(emission.first, emission.num):
-                body += self.exchange.writer.piece(choice, piece)
-            self._prefix = b""
-            self._put(body, partial(self._wrote, emission.at, emission.num))
+            pieces = self.exchange.replies[choice].slices(emission.first, emission.num)
+            self._held += [self.exchange.writer.piece(choice, piece) for piece in pieces]
+            self._held_tokens.append((emission.at, emission.num))
+            if not more:
+                self._write(more_body=True)
         elif isinstance(emission, Began):
             self._begin(emission.cache)
         elif isinstance(emission, Finished):
@@ -199,41 +203,50 @@ class _Stream(_Answer):
         # The events are ready-made and need no pings between tokens; the response is there for its headers.
         headers = EventSourceResponse(iter(()), headers=self._headers(), ping=0).raw_headers
         self.pump.put({"type": "http.response.start", "status": 200, "headers": headers})
-        self._prefix = self.exchange.writer.opening(self.exchange.prompt_usage(cache))
+        self._held.append(self.exchange.writer.opening(self.exchange.prompt_usage(cache)))
 
     def _end(self, choice: int, end: Finished) -> None:
         exchange = self.exchange
-        body = self._prefix + exchange.writer.end(choice, exchange.end_of(end))
-        self._prefix = b""
+        self._held.append(exchange.writer.end(choice, exchange.end_of(end)))
         ends = self._all_ended(choice, end)
         if ends is None:
-            self._put(body, None)
+            self._write(more_body=True)
             return
-        body += exchange.writer.closing(exchange.usage(ends, self._cache))
+        self._held.append(exchange.writer.closing(exchange.usage(ends, self._cache)))
         self._over = True
-        self.pump.put(
-            {"type": "http.response.body", "body": body, "more_body": False}, partial(exchange.finished, ends)
-        )
+        self._write(more_body=False, ends=ends)
         self._wake()
 
     def _cut(self, end: Cut) -> None:
-        self.exchange.cut(end)
-        if not end.in_band:
-            self.fail(StreamCut(self.exchange.request_id))
-            return
-        error = from_refusal(500, "mock_error", "", None)
-        body = self._prefix + self.exchange.writer.error(error)
-        self.pump.put({"type": "http.response.body", "body": body, "more_body": False})
-        self._finish()
+        exchange = self.exchange
+        if end.in_band:
+            self._held.append(exchange.writer.error(from_refusal(500, "mock_error", "", None)))
+        self._write(more_body=not end.in_band)
+        exchange.cut(end)
+        if end.in_band:
+            self._finish()
+        else:
+            self.fail(StreamCut(exchange.request_id))
 
-    def _put(self, body: bytes, sent: partial[None] | None) -> None:
-        self.pump.put({"type": "http.response.body", "body": body, "more_body": True}, sent)
+    def _write(self, *, more_body: bool, ends: list[Finished] | None = None) -> None:
+        """Everything that is held, as one write."""
+        body = b"".join(self._held)
+        sent = partial(self._sent, self._held_tokens, ends)
+        self._held, self._held_tokens = [], []
+        self.pump.put({"type": "http.response.body", "body": body, "more_body": more_body}, sent)
+
+    def _sent(self, tokens: list[tuple[float, int]], ends: list[Finished] | None) -> None:
+        """A write was handed to the socket just now."""
+        for planned_at, num_tokens in tokens:
+            self._wrote(planned_at, num_tokens)
+        if ends is not None:
+            self.exchange.finished(ends)
 
 
 class _Whole(_Answer):
     """A complete answer as one JSON body."""
 
-    def _take(self, choice: int, emission: Emission) -> None:
+    def _take(self, choice: int, emission: Emission, more: bool) -> None:
         if isinstance(emission, Finished):
             ends = self._all_ended(choice, emission)
             if ends is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
+from mockllm.call import Call
 from mockllm.clock import RealClock
 from mockllm.content.compose import Composer
 from mockllm.content.prompt import Prompt, read_prompt
@@ -24,7 +25,6 @@ from mockllm.server.ledger import Entry, Ledger
 from mockllm.server.protocol import StreamCap
 from mockllm.streams import Streams
 from mockllm.tokens import Tokenizer
-from mockllm.wire.call import Call
 from mockllm.wire.dialect import Context, Dialect
 from mockllm.wire.errors import ApiError, invalid, model_not_found
 

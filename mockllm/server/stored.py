@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from mockllm.call import Call
 from mockllm.content.prompt import read_prompt
 from mockllm.server.exchange import Exchange
 from mockllm.server.reading import MAX_BODY_BYTES, query_integer, read_limited
 from mockllm.server.replies import error_response
 from mockllm.server.server import Server
-from mockllm.wire.call import Call
 from mockllm.wire.conversations import Conversations, deleted_body, response_not_found
 from mockllm.wire.errors import ApiError, invalid, model_not_found
 from mockllm.wire.openai_responses import ResponsesWriter, input_tokens_body, parse_count
@@ -36,8 +36,12 @@ class StoredResponses:
         if writer.finished is not None:
             self._conversations.remember(exchange.call, writer.finished)
 
-    async def get(self, response_id: str) -> Response:
-        return self._answer(self._conversations.get(response_id) or response_not_found(response_id))
+    async def get(self, http: Request, response_id: str) -> Response:
+        body = self._conversations.get(response_id)
+        if body is not None and http.query_params.get("stream") == "true":  # our wording
+            message = "Only a response that was created with 'background' and 'stream' can be streamed again."
+            return self._answer(invalid(message, "stream", "unsupported_value"))
+        return self._answer(body or response_not_found(response_id))
 
     async def delete(self, response_id: str) -> Response:
         known = self._conversations.delete(response_id)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mockllm.wire.bodies import read_body
+from mockllm.wire.anthropic_bodies import read_body
 from mockllm.wire.errors import ApiError, invalid
 
 __all__ = [
@@ -32,8 +32,6 @@ _NOT_STREAMED = '"stream=True" is not supported in the Message Batches API'
 
 _CUSTOM_ID = "^[a-zA-Z0-9_-]{1,64}$"
 _CUSTOM_ID_MATCHES = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
-_EXPECTED = re.compile(r"expected (\w+)")
-_PYDANTIC_NAMES = {"str": "a valid string", "array": "a valid list", "object": "a valid dictionary"}
 
 
 class Counts(msgspec.Struct):
@@ -94,7 +92,7 @@ def parse_requests(body: bytes, max_requests: int) -> list[MessageRequest] | Api
     """Read the body of `POST /v1/messages/batches`."""
     read = read_body(body, _REQUESTS)
     if isinstance(read, ApiError):
-        return _in_pydantic_words(read)
+        return read
     num = len(read.requests)
     if num == 0:
         return invalid("requests: List should have at least 1 item after validation, not 0")
@@ -110,23 +108,6 @@ def parse_requests(body: bytes, max_requests: int) -> list[MessageRequest] | Api
             return invalid(f"requests: {message}")
         found[custom_id] = MessageRequest(custom_id, msgspec.json.encode(request.params))
     return list(found.values())
-
-
-def _in_pydantic_words(error: ApiError) -> ApiError:
-    """A broken rule of the body's schema as Anthropic words it: `requests.0.custom_id: Field required`."""
-    if error.param is None and error.code == "invalid_type":
-        return invalid("Input should be a valid dictionary")
-    if error.param is None:
-        return invalid(f"The request body is not valid JSON: {error.message}")
-    path = re.sub(r"\[(\d+)\]", r".\1", error.param)
-    expected = _EXPECTED.search(error.message)
-    if error.code == "missing_required_parameter":
-        rule = "Field required"
-    elif error.code == "invalid_type" and expected:
-        rule = f"Input should be {_PYDANTIC_NAMES.get(expected[1], expected[1])}"
-    else:
-        rule = error.message
-    return invalid(f"{path}: {rule}")
 
 
 def _broken_id_rule(custom_id: str) -> str | None:

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from mockllm.call import Segment
 from mockllm.wire.anthropic_bodies import broken
-from mockllm.wire.call import Segment
 from mockllm.wire.errors import ApiError, invalid
 from mockllm.wire.images import UNKNOWN_SIZE, anthropic_image_tokens, image_size
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 from pydantic_core import from_json, to_json
 
+from mockllm.call import Call, Thinking, Usage
 from mockllm.content.reply import Part, Reply, Slice
 from mockllm.content.schema import SchemaError, check_schema
 from mockllm.wire.anthropic_blocks import (
@@ -30,7 +31,6 @@ from mockllm.wire.anthropic_blocks import (
 from mockllm.wire.anthropic_bodies import broken, read_body, shortened
 from mockllm.wire.anthropic_tools import ToolDefinition, broken_tools, callable_tools
 from mockllm.wire.anthropic_turns import answers_a_tool, broken_turns
-from mockllm.wire.call import Call, Thinking, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError, anthropic_error_body, invalid
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from mockllm.call import Tool
 from mockllm.content.schema import SchemaError, check_schema
 from mockllm.wire.anthropic_blocks import CacheControl
 from mockllm.wire.anthropic_bodies import broken, unknown_tag
-from mockllm.wire.call import Tool
 from mockllm.wire.errors import ApiError, invalid
 
 __all__ = ["ToolDefinition", "broken_tools", "callable_tools"]

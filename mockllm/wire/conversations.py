@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mockllm.wire.call import Call, Segment
+from mockllm.call import Call, Segment
 from mockllm.wire.errors import ApiError, invalid
 from mockllm.wire.openai_responses import Finished
 from mockllm.wire.responses_request import Details, item_segments, item_type, unmatched_call

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from mockllm.call import Call, Usage
 from mockllm.content.reply import Reply, Slice
 from mockllm.streams import Streams
-from mockllm.wire.call import Call, Usage
 from mockllm.wire.errors import ApiError
 
 __all__ = ["Context", "Dialect", "End", "Writer"]

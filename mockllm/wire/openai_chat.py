@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mockllm.call import Call, Segment, Thinking, Tool, Usage
 from mockllm.content.reply import Part, Reply, Slice
 from mockllm.wire.bodies import read_body
-from mockllm.wire.call import Call, Segment, Thinking, Tool, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError, invalid, openai_error_body
 from mockllm.wire.images import UNKNOWN_SIZE, data_url, image_size, openai_image_tokens
@@ -159,7 +159,7 @@ def parse(body: bytes) -> Call | ApiError:
     try:
         return _call(read, limit)
     except ValueError as problem:
-        return invalid(f"Invalid image: {problem}.", "messages", "invalid_image")
+        return invalid(f"Invalid image in 'messages': {problem}.", "messages", "invalid_image")
 
 
 def _call(body: Body, limit: int | None) -> Call:
@@ -271,8 +271,9 @@ def _unknown_tool(body: Body) -> ApiError | None:
     names |= {function.name for function in body.functions or []}
     choice = _tool_choice(body)
     if choice.startswith("tool:") and choice[5:] not in names:
-        message = f"Tool choice '{choice[5:205]}' not found in 'tools' parameter."
-        return invalid(message, "tool_choice", "invalid_value")
+        param, where = ("tool_choice", "tools") if body.tools else ("function_call", "functions")
+        message = f"Invalid value for '{param}': '{choice[5:205]}' not found in '{where}' parameter."
+        return invalid(message, param, "invalid_value")
     return None
 
 
@@ -289,10 +290,10 @@ def _broken_messages(messages: Sequence[_Message]) -> ApiError | None:
                 return invalid(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
             if message.tool_call_id not in open_calls:
                 text = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'"
-                return invalid(f"Invalid parameter: {text}.", f"{param}.role")
+                return invalid(f"Invalid parameter '{param}.role': {text}.", f"{param}.role")
         spoken = message.tool_calls or message.function_call or message.refusal or message.reasoning_content
         if message.content is None and not (message.role == "assistant" and spoken):
-            text = f"Invalid value for 'content': expected a string or a list of parts, got null at {param}."
+            text = f"Invalid value for '{param}.content': expected a string or a list of parts, got null."
             return invalid(text, f"{param}.content", "invalid_type")
     return None
 

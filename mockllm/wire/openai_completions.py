@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from mockllm.call import Call, Segment, Usage
 from mockllm.content.reply import Reply, Slice
 from mockllm.wire.bodies import read_body
-from mockllm.wire.call import Call, Segment, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError, invalid, openai_error_body
 from mockllm.wire.logprobs import logprobs
@@ -38,7 +38,7 @@ class Body(Sampling):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
-    best_of: Annotated[int, Meta(ge=1, le=20)] | None = None
+    best_of: Annotated[int, Meta(ge=0, le=20)] | None = None  # from 0 in OpenAI's schema; 0 is as if it were not there
     echo: bool | None = None
     suffix: str | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -85,7 +85,7 @@ def _contradiction(body: Body) -> ApiError | None:
     if body.stream_options is not None and not body.stream:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         return invalid(message, "stream_options")
-    if body.best_of is not None and body.best_of < (body.n or 1):
+    if body.best_of and body.best_of < (body.n or 1):
         return invalid("'best_of' must be at least 'n'.", "best_of", "invalid_value")
     return None
 

@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from mockllm.call import Call, Segment, Usage
 from mockllm.content.embeddings import MAX_DIMENSIONS, default_embedder, resize
 from mockllm.content.reply import Reply, Slice
 from mockllm.tokens import o200k
 from mockllm.wire.bodies import read_body
-from mockllm.wire.call import Call, Segment, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError, invalid
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from mockllm.call import Call, Usage
 from mockllm.content.reply import Part, Reply, Slice
-from mockllm.wire.call import Call, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError
 from mockllm.wire.logprobs import logprobs

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from mockllm.call import Call, Segment, Thinking, Tool
 from mockllm.wire.bodies import read_body
-from mockllm.wire.call import Call, Segment, Thinking, Tool
 from mockllm.wire.errors import ApiError, invalid
 from mockllm.wire.images import UNKNOWN_SIZE, data_url, image_size, openai_image_tokens
 from mockllm.wire.sampling import Sampling, contradiction, stop_words
@@ -277,7 +277,7 @@ class _Body(Sampling, kw_only=True):
     tools: Annotated[list[dict[str, Any]], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=0)] | None = None  # no minimum is documented
     text: _Text | None = None
     reasoning: _ReasoningConfig | None = None
     max_output_tokens: Annotated[int, Meta(ge=1)] | None = None

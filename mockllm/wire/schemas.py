@@ -15,5 +15,5 @@ def schema_error(schema: dict[str, Any], where: str, param: str) -> ApiError | N
     try:
         check_schema(schema)
     except SchemaError as error:
-        return invalid(f"Invalid schema for {where}: {error}", param, "invalid_json_schema")
+        return invalid(f"Invalid schema for {where} in '{param}': {error}", param, "invalid_json_schema")
     return None

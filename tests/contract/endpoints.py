@@ -60,9 +60,9 @@ class Endpoint:
 
 
 def _put(body: dict[str, Any], place: Place, value: object) -> dict[str, Any]:
-    changed: Any = deepcopy(body)
+    changed = deepcopy(body)
     *way, last = place
-    inner = changed
+    inner: Any = changed
     for step in way:
         inner = inner[step]
     inner[last] = value
@@ -157,9 +157,7 @@ BODY_ENDPOINTS = [
             "messages": [
                 {
                     "role": "user",
-                    "content": [
-                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
-                    ],
+                    "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}],
                 }
             ],
         },

@@ -146,8 +146,8 @@ _MESSAGES = [
         "messages[0].content[0].type",
     ),
     Hostile(
-        "part-image",
-        _with(messages=[_USER, {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+        "part-unknown",
+        _with(messages=[_USER, {"role": "user", "content": [{"type": "hologram", "text": "x"}]}]),
         "messages[1].content[0].type",
     ),
     Hostile("name-number", _with(messages=[{**_USER, "name": 5}]), "messages[0].name"),
@@ -227,47 +227,122 @@ _NOT_FINITE = [
     )
 ]
 
-_UNSUPPORTED = [
-    Hostile("n-two", _with(n=2), "n"),
+
+def _tool(**fields: object) -> dict[str, object]:
+    return {"type": "function", "function": {"name": "f", **fields}}
+
+
+def _called(*ids: str) -> dict[str, object]:
+    calls = [{"id": id_, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id_ in ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def _picture(url: object) -> bytes:
+    return _with(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+
+
+_ANSWER = [
     Hostile("n-zero", _with(n=0), "n"),
     Hostile("n-129", _with(n=129), "n"),
     Hostile("n-bool", _with(n=True), "n"),
     Hostile("n-string", _with(n="1"), "n"),
-    Hostile("tools", _with(tools=[{"type": "function", "function": {"name": "f"}}]), "tools"),
-    Hostile("tools-string", _with(tools="f"), "tools"),
-    Hostile("tools-object", _with(tools={}), "tools"),
-    Hostile("functions", _with(functions=[{"name": "f"}]), "functions"),
-    Hostile("stop-word", _with(stop="x"), "stop"),
-    Hostile("stop-words", _with(stop=["x", "y"]), "stop"),
-    Hostile("stop-empty-word", _with(stop=""), "stop"),
     Hostile("stop-number", _with(stop=5), "stop"),
     Hostile("stop-true", _with(stop=True), "stop"),
-    Hostile("logprobs", _with(logprobs=True), "logprobs"),
-    Hostile("logprobs-number", _with(logprobs=5), "logprobs"),
-    Hostile("response-format-object", _with(response_format={"type": "json_object"}), "response_format"),
-    Hostile(
-        "response-format-schema",
-        _with(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
-        "response_format",
-    ),
-    Hostile("response-format-string", _with(response_format="text"), "response_format"),
-    Hostile("response-format-empty", _with(response_format={}), "response_format.type"),
-    Hostile("tools-zero", _with(tools=0), "tools"),
-    Hostile("tools-false", _with(tools=False), "tools"),
-    Hostile("functions-zero", _with(functions=0), "functions"),
     Hostile("stop-zero", _with(stop=0), "stop"),
     Hostile("stop-false", _with(stop=False), "stop"),
+    Hostile("stop-17-words", _with(stop=["x"] * 17), "stop"),
+    Hostile("stop-null-word", _with(stop=["x", None]), "stop[1]"),
+    Hostile("logprobs-number", _with(logprobs=5), "logprobs"),
     Hostile("logprobs-zero", _with(logprobs=0), "logprobs"),
     Hostile("logprobs-array", _with(logprobs=[]), "logprobs"),
-    Hostile("tool-choice", _with(tool_choice="required"), "tool_choice"),
-    Hostile("function-call", _with(function_call={"name": "f"}), "function_call"),
-    Hostile("top-logprobs", _with(top_logprobs=3), "top_logprobs"),
-    Hostile("logit-bias", _with(logit_bias={"50256": -100}), "logit_bias"),
+    Hostile("top-logprobs-alone", _with(top_logprobs=3), "top_logprobs"),
+    Hostile("top-logprobs-21", _with(logprobs=True, top_logprobs=21), "top_logprobs"),
+    Hostile("top-logprobs-negative", _with(logprobs=True, top_logprobs=-1), "top_logprobs"),
+    Hostile("response-format-string", _with(response_format="text"), "response_format"),
+    Hostile("response-format-empty", _with(response_format={}), "response_format.type"),
+    Hostile("response-format-unknown", _with(response_format={"type": "xml"}), "response_format.type"),
+    Hostile("json-schema-missing", _with(response_format={"type": "json_schema"}), "response_format.json_schema"),
+    Hostile(
+        "json-schema-without-a-name",
+        _with(response_format={"type": "json_schema", "json_schema": {"schema": {}}}),
+        "response_format.json_schema.name",
+    ),
+    Hostile(
+        "json-schema-bad-name",
+        _with(response_format={"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}),
+        "response_format.json_schema.name",
+    ),
+    *(
+        Hostile(
+            f"json-schema-{what}",
+            _with(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}),
+            "response_format",
+        )
+        for what, schema in (
+            ("that-nothing-fits", {"type": "integer", "minimum": 5, "maximum": 4}),
+            ("of-an-unknown-type", {"type": "no-such"}),
+            ("without-end", {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
+            ("from-elsewhere", {"$ref": "http://127.0.0.1:1/x.json"}),
+        )
+    ),
     Hostile("modalities", _with(modalities=["text", "audio"]), "modalities"),
-    Hostile("audio", _with(audio={"voice": "alloy", "format": "wav"}), "audio"),
+    Hostile("modality-unknown", _with(modalities=["smell"]), "modalities[0]"),
+    Hostile("effort-unknown", _with(reasoning_effort="maximal"), "reasoning_effort"),
+    Hostile("tier-unknown", _with(service_tier="gold"), "service_tier"),
+    Hostile("picture-number", _picture(5), "messages[0].content[0].image_url.url"),
+    Hostile("picture-broken-base64", _picture("data:image/png;base64,!!!!"), "messages"),
+    Hostile("picture-empty", _picture("data:image/png;base64,"), "messages"),
+    Hostile("picture-that-is-text", _picture("data:image/png;base64,aGVsbG8gd29ybGQ="), "messages"),
 ]
 
-HOSTILE: list[Hostile] = [*_SHAPE, *_JSON, *_DEPTH, *_MESSAGES, *_FIELDS, *_NOT_FINITE, *_UNSUPPORTED]
+_TOOLS = [
+    Hostile("tools-string", _with(tools="f"), "tools"),
+    Hostile("tools-object", _with(tools={}), "tools"),
+    Hostile("tools-zero", _with(tools=0), "tools"),
+    Hostile("tools-false", _with(tools=False), "tools"),
+    Hostile("tools-129", _with(tools=[_tool()] * 129), "tools"),
+    Hostile("tool-null", _with(tools=[None]), "tools[0]"),
+    Hostile("tool-without-type", _with(tools=[{"function": {"name": "f"}}]), "tools[0].type"),
+    Hostile("tool-unknown-type", _with(tools=[{"type": "robot"}]), "tools[0].type"),
+    Hostile("tool-without-function", _with(tools=[_tool(), {"type": "function"}]), "tools[1].function"),
+    Hostile("tool-without-name", _with(tools=[{"type": "function", "function": {}}]), "tools[0].function.name"),
+    Hostile("tool-bad-name", _with(tools=[_tool(name="a b")]), "tools[0].function.name"),
+    Hostile("tool-long-name", _with(tools=[_tool(name="a" * 65)]), "tools[0].function.name"),
+    Hostile("tool-parameters-string", _with(tools=[_tool(parameters="x")]), "tools[0].function.parameters"),
+    Hostile("tool-parameters-no-schema", _with(tools=[_tool(parameters={"type": 5})]), "tools[0].function.parameters"),
+    Hostile("tool-choice-without-tools", _with(tool_choice="required"), "tool_choice"),
+    Hostile("tool-choice-unknown", _with(tools=[_tool()], tool_choice="perhaps"), "tool_choice"),
+    Hostile(
+        "tool-choice-not-there",
+        _with(tools=[_tool()], tool_choice={"type": "function", "function": {"name": "g"}}),
+        "tool_choice",
+    ),
+    Hostile("functions-zero", _with(functions=0), "functions"),
+    Hostile("functions-bad-name", _with(functions=[{"name": ""}]), "functions[0].name"),
+    Hostile("function-call-unknown", _with(functions=[{"name": "f"}], function_call={"name": "g"}), "function_call"),
+    Hostile(
+        "tool-message-alone",
+        _with(messages=[{"role": "tool", "tool_call_id": "a", "content": "x"}]),
+        "messages[0].role",
+    ),
+    Hostile(
+        "tool-message-without-id",
+        _with(messages=[_USER, _called("a"), {"role": "tool", "content": "x"}]),
+        "messages[2].tool_call_id",
+    ),
+    Hostile(
+        "tool-message-for-another-call",
+        _with(messages=[_USER, _called("a"), {"role": "tool", "tool_call_id": "b", "content": "x"}]),
+        "messages[2].role",
+    ),
+    Hostile(
+        "tool-call-without-id",
+        _with(messages=[{"role": "assistant", "tool_calls": [{}]}]),
+        "messages[0].tool_calls[0].id",
+    ),
+]
+
+HOSTILE: list[Hostile] = [*_SHAPE, *_JSON, *_DEPTH, *_MESSAGES, *_FIELDS, *_NOT_FINITE, *_ANSWER, *_TOOLS]
 
 # The other side of the line: what a provider takes must not be refused.
 ACCEPTED: dict[str, bytes] = {
@@ -297,5 +372,18 @@ ACCEPTED: dict[str, bytes] = {
     "empty-parts": _with(messages=[{"role": "user", "content": [{"type": "text", "text": ""}]}]),
     "all-roles": _with(messages=[{"role": r, "content": "x"} for r in ("system", "developer", "user", "assistant")]),
     "many-messages": _with(messages=[_USER] * 20_000),
+    "several-choices": _with(n=128),
+    "stop-word": _with(stop="x"),
+    "stop-words": _with(stop=["x", "", "y"]),
+    "no-stop-words": _with(stop=[]),
+    "logprobs": _with(logprobs=True, top_logprobs=20),
+    "a-schema": _with(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
+    "any-json": _with(response_format={"type": "json_object"}),
+    "tools-128": _with(tools=[_tool(name=f"f{number}") for number in range(128)], tool_choice="required"),
+    "no-tools": _with(tools=[]),
+    "functions": _with(functions=[{"name": "f"}], function_call="auto"),
+    "a-tool-answers": _with(messages=[_USER, _called("a", "b"), {"role": "tool", "tool_call_id": "b", "content": "x"}]),
+    "a-picture-elsewhere": _picture("https://example.com/picture.png"),
+    "logit-bias": _with(logit_bias={"50256": -100}),
     "duplicate-key": _raw('"max_tokens":6,"max_tokens":5}'),
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TypeVar
 
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict
 
 __all__ = ["error_of", "event_data", "strict"]
 
-Model = TypeVar("Model", ChatCompletion, ChatCompletionChunk)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _ErrorBody(BaseModel):
@@ -33,10 +32,13 @@ def event_data(body: bytes) -> list[bytes]:
     return [event.removeprefix(b"data: ") for event in events]
 
 
-def strict(kind: type[Model], data: bytes) -> Model:
-    """`data` as the SDK's type: no coercion, and no field that the type does not know, at any depth."""
+def strict(kind: type[Model], data: bytes, *, beside: Container[str] = ()) -> Model:
+    """`data` as the SDK's type: no coercion, and no field that the type does not know, at any depth.
+
+    `beside` are names of fields that others have added to the format (vLLM's `reasoning_content`).
+    """
     value = kind.model_validate_json(data, strict=True)
-    unknown = list(_unknown_fields(value, kind.__name__))
+    unknown = [path for path in _unknown_fields(value, kind.__name__) if path.rpartition(".")[2] not in beside]
     assert not unknown, f"fields that the SDK does not know: {unknown}"
     return value
 

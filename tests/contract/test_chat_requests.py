@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
+from base64 import b64encode
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mockllm.call import Call, Segment, Thinking, Tool
 from mockllm.wire.errors import ApiError, model_not_found, openai_error_body
-from mockllm.wire.openai_chat import ChatCall, parse
+from mockllm.wire.openai_chat import parse
 
 from .hostile import ACCEPTED, HOSTILE, Hostile
 from .sdk import error_of
@@ -33,8 +36,18 @@ FIELDS = [
     "stop",
     "tools",
     "functions",
+    "tool_choice",
+    "function_call",
+    "parallel_tool_calls",
     "logprobs",
+    "top_logprobs",
     "response_format",
+    "reasoning_effort",
+    "service_tier",
+    "modalities",
+    "logit_bias",
+    "metadata",
+    "priority",
     "other",
 ]
 
@@ -68,7 +81,7 @@ def test_the_table_has_no_two_rows_of_one_name() -> None:
 
 @pytest.mark.parametrize("body", list(ACCEPTED.values()), ids=list(ACCEPTED))
 def test_a_good_body_is_taken(body: bytes) -> None:
-    assert isinstance(parse(body), ChatCall)
+    assert isinstance(parse(body), Call)
 
 
 def test_a_call_says_what_the_body_said() -> None:
@@ -86,16 +99,80 @@ def test_a_call_says_what_the_body_said() -> None:
         "max_tokens": 7,
         "min_tokens": 3,
         "ignore_eos": True,
+        "n": 2,
+        "stop": ["x", "", "y"],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": False,
+        "reasoning_effort": "high",
+        "priority": -3,
+        "service_tier": "flex",
     }
-    assert parse(json.dumps(body).encode()) == ChatCall(
+    parsed = parse(json.dumps(body).encode())
+    assert isinstance(parsed, Call)
+    tool, *said = parsed.segments
+    assert json.loads(tool.text)["name"] == "f"
+    assert said == [Segment("one"), Segment("two"), Segment("\u2028")]
+    assert parsed == Call(
         model="m",
-        texts=["one", "two", "\u2028"],
+        segments=parsed.segments,
         stream=True,
-        include_usage=True,
+        num_choices=2,
         max_tokens=7,
         min_tokens=3,
         ignore_eos=True,
+        stop=("x", "y"),
+        tools=(Tool("f", {"type": "object", "properties": {}}),),
+        tool_choice="tool:f",
+        parallel_tool_calls=False,
+        thinking=Thinking("high"),
+        priority=-3,
+        service_tier="flex",
     )
+    assert parsed.details.include_usage is True
+
+
+@pytest.mark.parametrize(
+    ("last", "answered"),
+    [
+        ({"role": "tool", "tool_call_id": "a", "content": "rain"}, True),
+        ({"role": "user", "content": "and now?"}, False),
+    ],
+)
+def test_a_call_knows_whether_a_tool_has_answered(last: dict[str, object], answered: bool) -> None:
+    called = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"city": "Oslo"}'}}
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [called]}, last]
+    parsed = parse(json.dumps({"model": "m", "messages": messages}).encode())
+    assert isinstance(parsed, Call)
+    assert parsed.answered is answered
+    assert [segment.text for segment in parsed.segments] == ["hi", 'f {"city": "Oslo"}', last["content"]]
+
+
+def _png(width: int, height: int) -> str:
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height) + b"\x08\x02\x00\x00\x00"
+    return "data:image/png;base64," + b64encode(head).decode()
+
+
+@pytest.mark.parametrize(
+    ("url", "detail", "num_tokens"),
+    [
+        # OpenAI's vision guide: "A 1024 x 1024 square image in detail: high mode costs 765 tokens", "a 2048 x 4096 image in
+        # high mode costs 1105", "a 4096 x 8192 image in detail: low mode costs 85".
+        (_png(1024, 1024), "high", 765),
+        (_png(2048, 4096), "high", 1105),
+        (_png(4096, 8192), "low", 85),
+        (_png(1024, 1024), None, 765),
+        (_png(512, 512), "auto", 255),
+        ("https://example.com/unknown.png", "high", 765),
+        ("https://example.com/unknown.png", "low", 85),
+    ],
+)
+def test_a_picture_costs_what_the_vision_guide_says(url: str, detail: str | None, num_tokens: int) -> None:
+    part = {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]}
+    parsed = parse(json.dumps(body).encode())
+    assert isinstance(parsed, Call)
+    assert [segment.num_tokens for segment in parsed.segments] == [None, num_tokens]
 
 
 @pytest.mark.parametrize("digits", [18, 19, 20, 30])
@@ -126,7 +203,7 @@ def check_any(body: bytes) -> None:
     if isinstance(answer, ApiError):
         check_refusal(answer)
     else:
-        assert isinstance(answer, ChatCall)
+        assert isinstance(answer, Call)
 
 
 @settings(deadline=None, max_examples=400)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 from openai.types.responses.response_item_list import ResponseItemList
 
+from mockllm.call import Call, Usage
 from mockllm.content.reply import JsonTokens, Part, Reply
 from mockllm.streams import Streams
-from mockllm.wire.call import Call, Usage
 from mockllm.wire.conversations import Conversations, deleted_body, response_not_found
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
+from mockllm.call import Call, Usage
 from mockllm.content.reply import JsonTokens, Part, Reply
 from mockllm.streams import Streams
 from mockllm.wire.anthropic_messages import MessagesWriter, count_body, parse
-from mockllm.wire.call import Call, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError
 

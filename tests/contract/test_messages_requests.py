@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mockllm.call import Call, Segment, Thinking, Tool
 from mockllm.wire.anthropic_messages import parse, parse_count
-from mockllm.wire.call import Call, Segment, Thinking, Tool
 from mockllm.wire.errors import ApiError, anthropic_error_body
 
 HI = {"role": "user", "content": "hi"}

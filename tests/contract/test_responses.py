@@ -15,9 +15,9 @@ from openai import OpenAI
 from openai.types.responses import InputTokenCountResponse, Response, ResponseStreamEvent
 from pydantic import BaseModel
 
+from mockllm.call import Call, Usage
 from mockllm.content.reply import JsonTokens, Part, Reply
 from mockllm.streams import Streams
-from mockllm.wire.call import Call, Usage
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError
 from mockllm.wire.openai_responses import ResponsesWriter, input_tokens_body, parse

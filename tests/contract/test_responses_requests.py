@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mockllm.wire.call import Call, Segment, Thinking, Tool
+from mockllm.call import Call, Segment, Thinking, Tool
 from mockllm.wire.errors import ApiError, openai_error_body
 from mockllm.wire.openai_responses import parse, parse_count
 

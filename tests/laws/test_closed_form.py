@@ -83,7 +83,15 @@ def compare(load: list[Job], limits: Limits, step_time: StepTime, *, every_token
             ends[emission.request_id] = emission
 
     def seconds(load: Load) -> float:
-        return step_time.pace(StepLoad(*vars(load).values(), load.num_decodes)).first
+        seen = StepLoad(
+            load.num_prefill_tokens,
+            load.num_prefills,
+            load.attention_work,
+            load.num_decodes,
+            load.num_kv_tokens,
+            load.num_decodes,
+        )
+        return step_time.pace(seen).first
 
     simulate(load, limits, seconds)
     for job in load:

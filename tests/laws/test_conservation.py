@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Engine, Finished, Refused, Request, simulate
+from mockllm.call import Call, Usage
+from mockllm.content.reply import Part, Reply
 from mockllm.content.text import Speaker
 from mockllm.streams import Streams
-from mockllm.wire.openai_chat import ChatWriter, Usage, parse
+from mockllm.wire.dialect import Context, End
+from mockllm.wire.openai_chat import ChatWriter, parse
 from tests.laws.load import engine, loads, told
 
 
@@ -82,13 +85,17 @@ def stream_bytes(seed: int) -> bytes:
     call = parse(
         b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true,"stream_options":{"include_usage":true}}'
     )
+    assert isinstance(call, Call)
     for request_id, (chunks, end) in sorted(told(simulate(engine(every_token=True, seed=seed), arrivals)).items()):
-        writer = ChatWriter(call, request_id, 0)  # type: ignore[arg-type]
-        answer = speaker.answer("k" + request_id[1:])
-        out += b"".join(
-            repr(chunk.at).encode() + writer.piece(answer.piece(chunk.first, chunk.num)) for chunk in chunks
-        )
-        out += repr(end).encode() + writer.closing("stop", Usage(1, len(chunks)))
+        key = "k" + request_id[1:]
+        num_tokens = sum(chunk.num for chunk in chunks)
+        reply = Reply((Part("text", speaker.answer(key), num_tokens),))
+        writer = ChatWriter(call, Context(request_id, 0, True, key, Streams(seed)), [reply])
+        out += writer.opening(Usage(1, 0))
+        for chunk in chunks:
+            for piece in reply.slices(chunk.first, chunk.num):
+                out += repr(chunk.at).encode() + writer.piece(0, piece)
+        out += repr(end).encode() + writer.end(0, End("stop", num_tokens)) + writer.closing(Usage(1, num_tokens))
     return out
 
 

@@ -44,7 +44,7 @@ def drive(engine: Engine, arrivals: list[tuple[float, Request]]) -> list[Emissio
             clock.move_to(timer.at)
             timer.go_off()
         clock.move_to(at)
-        driver.submit(request, out.append)
+        driver.submit(request, lambda emission, _: out.append(emission))
     while timer.at < inf:
         clock.move_to(timer.at)
         timer.go_off()
@@ -83,7 +83,7 @@ def test_a_late_cancel_finds_the_answer_complete() -> None:
     clock, timer = ManualClock(), HandTimer()
     out: list[Emission] = []
     driver = Driver(engine(every_token=True), clock, timer)
-    driver.submit(Request("r", "k", "m", 5, max_tokens=2, ignore_eos=True), out.append)
+    driver.submit(Request("r", "k", "m", 5, max_tokens=2, ignore_eos=True), lambda emission, _: out.append(emission))
     clock.move_to(60.0)  # long after its end, and nobody rang
     driver.cancel("r")
     assert isinstance(out[-1], Finished)

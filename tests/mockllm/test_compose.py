@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from mockllm.call import Call, Segment, Thinking, Tool
 from mockllm.content.compose import Composer
 from mockllm.content.reply import JsonTokens, Part, Reply
 from mockllm.content.text import Speaker
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.streams import Streams
 from mockllm.tokens import o200k
-from mockllm.wire.call import Call, Segment, Thinking, Tool
 
 STREAMS = Streams(5)
 COMPOSER = Composer(Speaker(STREAMS), STREAMS, o200k())

@@ -37,3 +37,17 @@ def test_a_discarded_event_is_gone_and_the_rest_stays_in_order(instants: list[fl
     assert not queue.discard(victim)
     left = [queue.pop()[0] for _ in range(len(queue))]
     assert left == sorted(event[0] for event in events if event is not victim)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8), st.lists(st.floats(0, 10), max_size=12))
+def test_putting_off_is_popping_and_pushing(times: list[float], later: list[float]) -> None:
+    one, other = EventQueue[int](), EventQueue[int]()
+    for number, at in enumerate(times):
+        one.push(at, number)
+        other.push(at, number)
+    for at in later:
+        assert one.head() == one._heap[0][2]
+        one.put_off(at)
+        other.push(at, other.pop()[1])
+        assert one.due() == other.due()
+    assert [one.pop() for _ in times] == [other.pop() for _ in times]

@@ -8,9 +8,9 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mockllm.call import Call, Segment
 from mockllm.content.prompt import read_prompt
 from mockllm.tokens import block_hashes, o200k
-from mockllm.wire.call import Call, Segment
 
 
 def prompt_of(*texts: str) -> tuple[int, ...]:
@@ -52,7 +52,9 @@ def test_marks_and_the_boundaries_before_them_are_the_points_of_the_cache() -> N
     segments = [Segment(f"piece number {number}", cache_ttl_s=300.0 if number == 24 else None) for number in range(30)]
     points = read_prompt(Call("m", tuple(segments), user_marks_cache=True), o200k()).cache_points
     assert points is not None
-    assert [point.ttl_s for point in points] == [0.0] * 20 + [300.0]  # 20 boundaries are looked at, nothing after the mark
+    assert [point.ttl_s for point in points] == [0.0] * 20 + [
+        300.0
+    ]  # 20 boundaries are looked at, nothing after the mark
     assert points[-1].num_tokens == sum(len(o200k().encode(segment.text)) for segment in segments[:25])
     assert read_prompt(Call("m", tuple(segments)), o200k()).cache_points is None
 
