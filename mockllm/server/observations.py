@@ -105,7 +105,7 @@ class VllmFold:
         if took.ttft_s is not None:
             self.first_token.observe(took.ttft_s)
         if took.decode_s is not None:
-            self.gap.observe_all(np.diff(entry.written_at).tolist())
+            self.gap.observe_all(np.diff(entry.written_at))
         if entry.outcome == "ok":
             self._finish(entry, took)
 

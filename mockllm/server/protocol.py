@@ -8,6 +8,7 @@ goes through uvicorn's code alone. What a stream costs in the application is bou
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
@@ -178,6 +179,10 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio sets this only on sockets that were made with the protocol named. Without it a small write waits for the
+        # client to acknowledge the one before: 40 ms on the first token of every stream.
+        if (connection := transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url, self.headers = b"", _DROPPED
         self._running: RequestResponseCycle | None = None
         self._refusal: ApiError | None = None

@@ -107,6 +107,15 @@ def finish(engine: Engine, load: list[tuple[float, Request]]) -> float:
     return now
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, 1000])
+def test_the_work_of_a_run_is_that_of_its_steps(num_steps: int) -> None:
+    """The cache grows by a token a decode and step: 200 of them move half as much again after 1,000 steps."""
+    meter = replica_of(serve(profile())).gpus
+    assert meter is not None
+    load = StepLoad(0, 0, 0.0, 200, 50_000, 200)
+    assert meter._roofline.work(load, num_steps) == pytest.approx(by_hand(load, num_steps), rel=1e-3)
+
+
 @given(requests)
 @settings(max_examples=25, deadline=None)
 def test_energy_is_idle_power_and_the_work_of_every_step(drawn: list[tuple[float, int, int]]) -> None:

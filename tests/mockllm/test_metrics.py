@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mockllm.deployment import Deployment, build_engine, load_profile
@@ -277,8 +278,8 @@ def test_a_histogram_counts_a_value_on_its_bound_below_it() -> None:
     values = [0.05, 0.1, 0.10000001, 1.0, 7.0]
     for value in values:
         one_by_one.observe(value)
-    at_once.observe_all(values)
-    at_once.observe_all([])
+    at_once.observe_all(np.array(values))
+    at_once.observe_all(np.array([]))
     assert one_by_one.cumulative() == at_once.cumulative() == [("0.1", 2), ("1.0", 4), ("+Inf", 5)]
     assert one_by_one.sum == pytest.approx(8.25000001)
     assert at_once.sum == pytest.approx(8.25000001)
