@@ -19,6 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import count
 from math import inf
+from operator import attrgetter
 
 from mockllm.engine.drafts import Drafts
 from mockllm.engine.gpu import GpuMeter, Running
@@ -33,6 +34,8 @@ from mockllm.model import Began, CacheUse, Emission, Finished, Request, Tokens
 from mockllm.streams import Streams
 
 __all__ = ["BatchLimits", "BatchedReplica"]
+
+_ADMITTED = attrgetter("admitted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class BatchedReplica:
         self._watched: dict[str, Sequence] = {}  # decoding and watched, in the order they began
         self._finishes: list[tuple[int, int, Sequence]] = []  # heap of (step, order, sequence), stale ones included
         self._order = count()
+        self._admissions = count()
         self._steps = 0  # finished steps
         self._num_decodes = 0
         self._num_kv_tokens = 0  # of the decoding sequences
@@ -275,7 +279,21 @@ class BatchedReplica:
             num_steps = min(num_steps, self._held[0].eligible_step - self._steps)
         if self.kv.num_blocks is not None:
             num_steps = min(num_steps, 1 + self._steps_that_fit())
+            if self._head_may_fit_later():
+                num_steps = min(num_steps, self._steps_to_next_block())
         return num_steps
+
+    def _head_may_fit_later(self) -> bool:
+        """Whether the head of the line may be admitted although nobody leaves: a decode that takes one of the cached blocks
+        it would use makes its claim on free blocks smaller."""
+        if not len(self._line) or not self.kv.prefix_caching or self.num_running >= self._limits.max_num_seqs:
+            return False
+        return bool(self._line.head().request.block_hashes)
+
+    def _steps_to_next_block(self) -> int:
+        """Steps before the one for which a decode takes a block; the blocks for the next step are taken already."""
+        size = self.kv.block_size
+        return next((step for step in range(1, size) if self._phase[(self._steps + 1 + step) % size]), size)
 
     def _with_stall(self, num_steps: int, pace: Pace) -> tuple[int, Pace]:
         """End before the step that stalls, or be that step."""
@@ -338,6 +356,12 @@ class BatchedReplica:
             if needed > kv.num_free:
                 self._make_way()
                 return True
+            if self._prefilling and kv.forgets(needed):  # then the order of taking and publishing counts
+                for sequence in self._running.values():
+                    kv.take(self._growth_of(sequence))
+                    if not sequence.decoding:
+                        self._publish(sequence, sequence.computed + sequence.chunk)
+                return False
             kv.take(needed)
         for sequence in self._prefilling:
             self._publish(sequence, sequence.computed + sequence.chunk)
@@ -426,6 +450,7 @@ class BatchedReplica:
                 return  # the head of the line waits for room, and everybody behind it
             self._line.pop()
             budget -= sequence.chunk
+            sequence.admitted = next(self._admissions)
             self._running[sequence.request.request_id] = sequence
             self._prefilling.append(sequence)
             if sequence.scheduled_at is None:
@@ -480,9 +505,12 @@ class BatchedReplica:
             self._num_kv_tokens += self._num_drafted_tokens()
         self._steps = stretch.first_step + stretch.num_steps
         self._told = 0
-        self._finish(at, out)
+        ended = self._ended_decodes()
         self._drop()
-        self._begin_decodes(stretch, at, out)
+        ended += self._begin_decodes(stretch, at, out)
+        for sequence in sorted(ended, key=_ADMITTED):
+            self._leave(sequence, self._blocks_of(sequence, self._steps - sequence.start_step))
+            self._emit_finish(sequence, at, out)
         self._plan(at)
 
     def _num_drafted_tokens(self) -> int:
@@ -504,13 +532,14 @@ class BatchedReplica:
             before, after = (sequence.tokens_by(step - sequence.start_step - back) for back in (1, 0))
             out.append(Tokens(request_id, at, sequence.given + before, after - before))
 
-    def _finish(self, at: float, out: list[Emission]) -> None:
-        """Let go the decoding sequences whose last token this step gave."""
+    def _ended_decodes(self) -> list[Sequence]:
+        """The decoding sequences whose last token this step gave."""
+        ended: list[Sequence] = []
         while self._finishes and self._finishes[0][0] <= self._steps:
             step, _, sequence = heapq.heappop(self._finishes)
             if step == sequence.finish_step and not sequence.cancelled:
-                self._leave(sequence, self._blocks_of(sequence, self._steps - sequence.start_step))
-                self._emit_finish(sequence, at, out)
+                ended.append(sequence)
+        return ended
 
     def _leave(self, sequence: Sequence, num_blocks: int) -> None:
         """Take a sequence out of the batch and free its blocks; a decoding one ends its run with the last step."""
@@ -536,8 +565,9 @@ class BatchedReplica:
             self._leave(sequence, self._blocks_of(sequence, self._steps - sequence.start_step))
         self._dropped.clear()
 
-    def _begin_decodes(self, stretch: Stretch, at: float, out: list[Emission]) -> None:
-        """A prompt that is complete gives its first token at the end of the same step."""
+    def _begin_decodes(self, stretch: Stretch, at: float, out: list[Emission]) -> list[Sequence]:
+        """A prompt that is complete gives its first token at the end of the same step; those for which it is the last."""
+        ended: list[Sequence] = []
         for sequence in list(self._prefilling):
             sequence.computed += sequence.chunk
             if sequence.computed < sequence.prompt:
@@ -554,12 +584,12 @@ class BatchedReplica:
             self._num_kv_tokens += sequence.prompt + 1
             self._phase[(1 - sequence.prompt + self._steps) % self.kv.block_size] += 1
             if left == 1:
-                self._leave(sequence, self._blocks_of(sequence, 0))
-                self._emit_finish(sequence, at, out)
+                ended.append(sequence)
                 continue
             heapq.heappush(self._finishes, (sequence.finish_step, sequence.order, sequence))
             if watched:
                 self._watched[sequence.request.request_id] = sequence
+        return ended
 
     def _totals(self, sequence: Sequence, left: int) -> list[int] | None:
         """Tokens after each decode step of the run that begins, where drafts decide it."""

@@ -94,6 +94,13 @@ class KvCache:
                 del free[first], self._references[first]
                 num -= 1
 
+    def forgets(self, num: int) -> bool:
+        """Whether taking so many blocks would forget a cached one."""
+        if not self.prefix_caching or self.num_blocks is None or num == 0:
+            return False
+        first, available = next(iter(self._free.items()))
+        return not (isinstance(first, _Run) and available >= num)
+
     def give_back(self, num: int) -> None:
         """Free `num` blocks that have no hash."""
         if num <= 0:

@@ -17,6 +17,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "admitted",
         "began",
         "blocks",
         "cancelled",
@@ -45,6 +46,7 @@ class Sequence:
         self.reason = reason
         self.queued_at = queued_at
         self.order = order
+        self.admitted = -1  # number of the admission; its blocks are freed in this order
         self.scheduled_at: float | None = None
         self.eligible_step = 0  # finished steps of the replica before it may be admitted
         self.prompt = max(1, request.num_prompt_tokens)  # tokens of the present prefill
