@@ -12,12 +12,13 @@ __all__ = ["Call", "Segment", "Thinking", "Tool", "Usage"]
 class Segment:
     """A piece of the prompt in the order in which the model reads it.
 
-    `num_tokens` is given for what is not text (an image). `cache_ttl_s`: the client asked to cache everything up to here.
+    `num_tokens` is given for what is not text (an image), `ids` for a prompt that came as token ids. `cache_ttl_s`: the client asked to cache everything up to here.
     """
 
     text: str
     num_tokens: int | None = None
     cache_ttl_s: float | None = None
+    ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Call:
 
     `tool_choice` is auto, none, required, or the name of a tool after `tool:`. `answered` says that the prompt ends with
     the result of a tool. `schema` is what the answer must be valid against; True asks for any JSON object.
+    `repeatable`: the client wants the same words for the same prompt (a seed, or temperature 0).
     `details` belongs to the dialect that parsed it.
     """
 
@@ -61,6 +63,7 @@ class Call:
     thinking: Thinking | None = None
     priority: int = 0
     service_tier: str | None = None
+    repeatable: bool = False
     user_marks_cache: bool = False  # the dialect caches only what `cache_ttl_s` marks
     details: Any = field(default=None, compare=False)
 

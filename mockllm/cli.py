@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mockllm.deployment import bundled_profiles, load_deployment, load_profile, step_time
+from mockllm.deployment import build_engine, bundled_profiles, load_deployment, load_profile, profile_text, step_time
 from mockllm.engine.latency import StepLoad
 from mockllm.errors import MockError
 from mockllm.profile import BatchedProfile, HostedProfile
@@ -45,22 +45,30 @@ def serve(
 
 
 @app.command()
-def profiles() -> None:
-    """List the bundled profiles with their headline numbers."""
+def profiles(
+    name: Annotated[str | None, typer.Argument(help="Print this one's file, to start one of your own from.")] = None,
+) -> None:
+    """List the bundled profiles with their headline numbers, or print one."""
+    if name is not None:
+        print(profile_text(name), end="")
+        return
     table = Table(box=None, pad_edge=False)
-    for column in ("profile", "model", "first token", "per token", "what it is"):
-        table.add_column(column, no_wrap=column != "what it is")
-    for name in bundled_profiles():
-        profile = load_profile(name)
+    for column in ("profile", "model", "first token", "per token"):
+        table.add_column(column, no_wrap=True, min_width=11 if "token" in column else 15)
+    table.add_column("what it is", no_wrap=True, overflow="ellipsis")
+    for each in bundled_profiles():
+        profile = load_profile(each)
         ttft, tpot = _headline(profile)
-        table.add_row(name, profile.model, f"{ttft * 1e3:.0f} ms", f"{tpot * 1e3:.1f} ms", profile.summary)
+        table.add_row(each, profile.model, f"{ttft * 1e3:.0f} ms", f"{tpot * 1e3:.1f} ms", profile.summary)
     Console().print(table)
+    print("\nOne request with 500 prompt tokens and nobody else. `mockllm profiles NAME` prints the file.")
 
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="A profile or deployment file.")]) -> None:
     """Check a file against all rules; exit code 0 when it keeps them."""
     deployment = load_deployment(str(file))
+    build_engine(deployment, every_token=False)  # finds GPUs and models that do not exist or do not fit
     print(f"{file}: ok, serves {', '.join(deployment.profiles)}")
 
 

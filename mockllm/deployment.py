@@ -6,6 +6,7 @@ file, line, key, value and rule.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from mockllm.engine.kv_cache import KvCache
 from mockllm.engine.latency import LinearStepTime, StepTime
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.engine.noise import StepNoise
+from mockllm.engine.prompt_cache import PromptCache
 from mockllm.engine.roofline import RooflineStepTime, num_kv_blocks
 from mockllm.errors import DeploymentError
 from mockllm.hardware import GpuModel, LlmModel, Strict, load_gpu, load_llm
@@ -43,12 +45,14 @@ __all__ = [
     "num_blocks",
     "parse_profile",
     "parts",
+    "profile_text",
     "step_time",
 ]
 
 _PROFILES = Path(__file__).parent / "profiles"
 _PROFILE: TypeAdapter[BatchedProfile | HostedProfile] = TypeAdapter(Profile)
 _GIB = 2**30
+_LEAST_KV_TOKENS = 16  # a prompt, an answer and some drafts
 
 
 class ModelEntry(Strict):
@@ -85,8 +89,7 @@ def parse_profile(document: Document) -> BatchedProfile | HostedProfile:
 def load_profile(name: str) -> BatchedProfile | HostedProfile:
     """A bundled profile by name. Raises DeploymentError for a name that is not bundled."""
     if name not in bundled_profiles():
-        known = ", ".join(bundled_profiles())
-        raise DeploymentError(name, f"is not a bundled profile; there are: {known}")
+        raise DeploymentError(name, f"is not a bundled profile; {_alternatives(name)}")
     return parse_profile(read_yaml(_PROFILES / f"{name}.yaml"))
 
 
@@ -99,11 +102,12 @@ def load_deployment(what: str) -> Deployment:
         return _single(load_profile(what))
     path = Path(what)
     if not path.exists():
-        known = ", ".join(bundled_profiles())
-        raise DeploymentError(what, f"is neither a file nor a bundled profile; bundled profiles: {known}")
+        raise DeploymentError(what, f"is neither a file nor a bundled profile; {_alternatives(what)}")
     document = read_yaml(path)
     if isinstance(document.value, dict) and "kind" in document.value:
         return _single(parse_profile(document))
+    if isinstance(document.value, dict) and "models" not in document.value:
+        raise DeploymentError(path, "has neither `kind` (a profile: batched or hosted) nor `models` (a deployment)")
     file = validated(document, TypeAdapter(_DeploymentFile))
     profiles: dict[str, BatchedProfile | HostedProfile] = {}
     for index, entry in enumerate(file.models):
@@ -115,7 +119,7 @@ def load_deployment(what: str) -> Deployment:
                 key=f"models[{index}].name",
             )
         if entry.profile not in bundled_profiles():
-            rule = f"{entry.profile!r} is not a bundled profile; there are: {', '.join(bundled_profiles())}"
+            rule = f"{entry.profile!r} is not a bundled profile; {_alternatives(entry.profile)}"
             raise DeploymentError(
                 path,
                 rule,
@@ -145,7 +149,7 @@ def _served(name: str, profile: BatchedProfile | HostedProfile, streams: Streams
     if isinstance(profile, HostedProfile):
         latency = hosted_latency(profile)
         faultiness = Faultiness(**profile.faultiness.model_dump())
-        hosted = HostedReplica(latency, streams, faultiness, every_token=every_token)
+        hosted = HostedReplica(latency, streams, faultiness, every_token=every_token, prompt_cache=PromptCache())
         return ServedModel(name, answer_length(profile, max_model_len), overhead, hosted, hosted, reasoning)
     replica = batched_replica(name, profile, streams, every_token=every_token)
     if replica.kv.num_blocks is not None:  # vLLM refuses to start with more; the mock serves what fits
@@ -243,6 +247,11 @@ def parts(hardware: HardwareModel) -> tuple[GpuModel, LlmModel]:
 def num_blocks(profile: BatchedProfile) -> int | None:
     """KV blocks of a replica: as given, else what fits beside the weights; None: unlimited."""
     cache = profile.kv_cache
+    if cache.num_gpu_blocks is not None and cache.num_gpu_blocks * cache.block_size < _LEAST_KV_TOKENS:
+        rule = (
+            f"kv_cache holds {cache.num_gpu_blocks * cache.block_size} tokens; at least {_LEAST_KV_TOKENS} are needed"
+        )
+        raise DeploymentError(profile.name, rule)
     if cache.num_gpu_blocks is not None or profile.hardware is None:
         return cache.num_gpu_blocks
     gpu, llm = parts(profile.hardware)
@@ -254,10 +263,22 @@ def num_blocks(profile: BatchedProfile) -> int | None:
         activations=cache.activations_gib * _GIB,
         block_size=cache.block_size,
     )
-    if num * cache.block_size < 2:
+    if num * cache.block_size < _LEAST_KV_TOKENS:
         rule = f"{llm.name} does not fit on {profile.hardware.tensor_parallel} x {gpu.name}; raise tensor_parallel"
         raise DeploymentError(profile.name, rule)
     return num
+
+
+def _alternatives(name: str) -> str:
+    """What was probably meant, or everything there is."""
+    near = get_close_matches(name, bundled_profiles(), 3)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(bundled_profiles())}"
+
+
+def profile_text(name: str) -> str:
+    """A bundled profile as it stands in its file, to start one's own from. Raises DeploymentError."""
+    load_profile(name)
+    return (_PROFILES / f"{name}.yaml").read_text()
 
 
 def _single(profile: BatchedProfile | HostedProfile) -> Deployment:

@@ -1,6 +1,6 @@
 """The values that pass between the engine and everything around it.
 
-A `Request` goes in; `Emission`s come out: `Began` and `Tokens`, then exactly one of `Finished`, `Refused` or `Cut`
+A `Request` goes in; `Emission`s come out: `Began` (of a watched request) and `Tokens`, then exactly one of `Finished`, `Refused` or `Cut`
 (none of them after a cancellation). Times are seconds on the clock of whoever drives the engine.
 """
 

@@ -102,6 +102,12 @@ class NoiseModel(Strict):
     stall_min_s: Seconds = 0.0
     stall_max_s: Seconds = 0.0
 
+    @model_validator(mode="after")
+    def _shortest_first(self) -> NoiseModel:
+        if self.stall_min_s > self.stall_max_s:
+            raise ValueError(f"stall_min_s {self.stall_min_s} must not exceed stall_max_s {self.stall_max_s}")
+        return self
+
 
 class SpeculativeModel(Strict):
     """Drafts: `num_draft_tokens` a step, each accepted with `acceptance_rate` given the one before was."""

@@ -48,16 +48,17 @@ def read_yaml(path: Path) -> Document:
                 line = event.start_mark.line + 1 if event.start_mark else None
                 raise DeploymentError(path, f"alias *{event.anchor} is not allowed", line=line)
         node = yaml.compose(text, yaml.SafeLoader)
+        value = yaml.safe_load(text)
     except UnicodeDecodeError as error:
         raise DeploymentError(path, f"is not UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise DeploymentError(path, f"is not YAML: {error.problem}", line=line) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: dates and numbers that cannot be
         raise DeploymentError(path, f"is not YAML: {error}") from error
     lines: dict[tuple[str | int, ...], int] = {}
     _walk(path, node, (), lines)
-    return Document(path, yaml.safe_load(text), lines)
+    return Document(path, value, lines)
 
 
 def _walk(
@@ -82,6 +83,9 @@ def _walk(
 
 def validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
     """The document as the adapter's type. Raises DeploymentError with the line of the first broken rule."""
+    if not isinstance(document.value, dict):
+        found = "empty" if document.value is None else f"a {type(document.value).__name__}"
+        raise DeploymentError(document.path, f"must be a mapping of keys to values, and is {found}")
     try:
         return adapter.validate_python(document.value)
     except ValidationError as error:
@@ -92,6 +96,11 @@ def validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
         if first["type"] == "union_tag_invalid":
             location = (*location, "kind")
             message, value = f"is {first['ctx']['tag']!r}; it must be batched or hosted", ""
+        elif first["type"] == "extra_forbidden":
+            message, value = (
+                "is no key that belongs here; keys are spelled as in the documentation and the bundled files",
+                "",
+            )
         elif first["type"] in ("missing", "value_error"):
             value = ""
         raise DeploymentError(

@@ -6,6 +6,7 @@ Agent loops end: tools are called while no tool has answered yet, and a tool's r
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from mockllm.call import Call, Thinking, Tool
@@ -41,7 +42,13 @@ class Composer:
         self._tokenizer.pieces("warm-up")
 
     def compose(self, call: Call, key: str, length: AnswerLength, reasoning: ReasoningLength) -> Reply:
-        """The reply to one choice of a call. Raises SchemaError when no JSON fits the client's schema."""
+        """The reply to one choice of a call, no longer than the model's context.
+
+        Raises SchemaError when no JSON fits the client's schema.
+        """
+        longest = length.max_model_len
+        limit = longest if call.max_tokens is None else min(call.max_tokens, longest)
+        call = replace(call, max_tokens=limit, min_tokens=min(call.min_tokens, limit))
         thought = self._reasoning(call, key, reasoning)
         before = thought[0].num_tokens if thought else 0
         if tools := self._tools_to_call(call, key):
@@ -94,7 +101,8 @@ class Composer:
         if call.ignore_eos and call.max_tokens is not None:
             num_tokens = max(1, call.max_tokens - before)
         else:
-            num_tokens = max(length.draw(key, self._streams), call.min_tokens - before)
+            drawn = max(length.draw(key, self._streams), call.min_tokens - before)
+            num_tokens = min(drawn, length.max_model_len)
         if not call.stop or call.ignore_eos:
             return Part("text", words, num_tokens), None
         return _stopped(words, min(num_tokens, call.max_tokens or num_tokens), num_tokens, call.stop)

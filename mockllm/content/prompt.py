@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from mockllm.call import Call
 from mockllm.model import CachePoint
@@ -34,11 +35,12 @@ def read_prompt(call: Call, tokenizer: Tokenizer) -> Prompt:
     points: list[CachePoint] = []
     digest = 0
     for segment in call.segments:
-        if segment.num_tokens is None:
+        if segment.ids is not None:
+            new = list(segment.ids)
+        elif segment.num_tokens is None:
             new = tokenizer.encode(segment.text)
         else:
-            first = _stable(segment.text)
-            new = list(range(first, first - segment.num_tokens, -1))
+            new = _stand_ins(segment.text, segment.num_tokens)
         ids += new
         if call.user_marks_cache:
             digest = hash((digest, *new))
@@ -46,9 +48,10 @@ def read_prompt(call: Call, tokenizer: Tokenizer) -> Prompt:
     return Prompt(ids, _marked(points) if call.user_marks_cache else None)
 
 
-def _stable(text: str) -> int:
-    """The first of the tokens that stand for a picture; the same for the same picture in every process."""
-    return -1 - len(text) * 1_000_003 - sum(map(ord, text[-64:])) * 4099
+def _stand_ins(text: str, num_tokens: int) -> list[int]:
+    """Tokens that stand for a picture; the same for the same picture in every process, and never a token of text."""
+    name = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
+    return [-1 - name - number for number in range(num_tokens)]
 
 
 def _marked(points: list[CachePoint]) -> tuple[CachePoint, ...]:

@@ -90,7 +90,9 @@ class Reply:
         """Which words tokens `first … first + num - 1` of the answer are."""
         if len(self.parts) == 1:
             part = self.parts[0]
-            yield Slice(0, part, first, num, first + num >= part.num_tokens)
+            num = min(num, part.num_tokens - first)
+            if num > 0:
+                yield Slice(0, part, first, num, first + num == part.num_tokens)
             return
         start = 0
         for index, part in enumerate(self.parts):

@@ -165,11 +165,6 @@ class BatchedReplica:
     def num_waiting(self) -> int:
         return len(self._line) + len(self._held) + len(self._incoming)
 
-    @property
-    def num_steps(self) -> int:
-        """Finished steps."""
-        return self._steps + self._told
-
     def busy_s(self, now: float) -> float:
         """Seconds in which steps were running, up to `now`."""
         stretch = self._stretch
@@ -233,9 +228,7 @@ class BatchedReplica:
 
     def _plan(self, at: float) -> None:
         """Compose the batch of the next step and run it until it must change."""
-        idle = not self._running and not len(self._line)
-        while self._held and (idle or self._held[0].eligible_step <= self._steps):
-            self._line.join(self._held.popleft())
+        self._hear()
         gave_way = self._make_room()
         if not gave_way:
             self._admit(at)
@@ -255,6 +248,14 @@ class BatchedReplica:
             self._stretch.next = stretch
         self._stretch, self._told, self._stretch_load = stretch, 0, load
         self._follow_stretch()
+
+    def _hear(self) -> None:
+        """Let those into the line who came early enough for the next step; all of them when there is nothing else to do."""
+        while self._held and self._held[0].eligible_step <= self._steps:
+            self._line.join(self._held.popleft())
+        if not self._running and not len(self._line):
+            while self._held:
+                self._line.join(self._held.popleft())
 
     def _load(self) -> StepLoad:
         num_prefill_tokens = num_prefills = 0
@@ -538,6 +539,7 @@ class BatchedReplica:
         while self._finishes and self._finishes[0][0] <= self._steps:
             step, _, sequence = heapq.heappop(self._finishes)
             if step == sequence.finish_step and not sequence.cancelled:
+                sequence.finish_step = -1  # a run before a preemption may have been meant to end with this step too
                 ended.append(sequence)
         return ended
 

@@ -86,7 +86,9 @@ class Engine:
             self._refuse(_too_long(request, model.length.max_model_len, now))
             return
         planned = model.length.plan(request, self._streams)
-        overhead = self._streams.lognormal("overhead", request.key, model.overhead.median_s, model.overhead.sigma)
+        # The choices of one request (`server.py` names them after it) are parsed once.
+        key = request.key.partition("\x00")[0]
+        overhead = self._streams.lognormal("overhead", key, model.overhead.median_s, model.overhead.sigma)
         replica = model.replica
         if request.forced is not None:
             replica = model.aside

@@ -163,11 +163,12 @@ class HostedReplica:
         faultiness: Faultiness = Faultiness(),
         *,
         every_token: bool,
+        prompt_cache: PromptCache | None = None,
     ) -> None:
         self._latency = latency
         self._streams = streams
         self._faultiness = faultiness
-        self._prompt_cache = PromptCache()
+        self._prompt_cache = prompt_cache
         self._every_token = every_token
         self._events: EventQueue[_Answer | Refused] = EventQueue()
         self._answers: dict[str, _Answer | Refused] = {}
@@ -177,13 +178,14 @@ class HostedReplica:
         latency, demand = self._latency, request.forced
         if demand is not None:
             latency = latency.forced(demand)
-        cache = self._prompt_cache.use(request, ready_at)
+        cache = self._prompt_cache.use(request, ready_at) if self._prompt_cache else CacheUse()
         first_at = ready_at + latency.ttft(request, cache.num_read, self._streams)
         if self._happens("server error", request, self._faultiness.server_error_rate):
             message = "The server had an error while processing your request. Sorry about that!"
             self._schedule(first_at, Refused(request.request_id, first_at, 500, "server_error", message))
             return
-        self._prompt_cache.store(request, first_at)
+        if self._prompt_cache is not None:
+            self._prompt_cache.store(request, first_at)
         sizes = latency.chunk_sizes(size, request.key, self._streams)
         gaps = latency.gaps(sizes, request.key, self._streams)
         end = self._end_of_answer(request, sizes, size)
@@ -201,7 +203,7 @@ class HostedReplica:
             in_band = demand.cut_after is None
             after = demand.error_after if in_band else demand.cut_after
             assert after is not None
-            return Cut(request.request_id, 0.0, max(1, min(after, size)), in_band)
+            return Cut(request.request_id, 0.0, after, in_band) if after <= size else None
         if not self._happens("cut", request, self._faultiness.cut_rate):
             return None
         keep = 1 + int(self._streams.uniform("cut after", request.key) * (len(sizes) - 1))
@@ -242,7 +244,8 @@ class HostedReplica:
         return None
 
     def _happens(self, what: str, request: Request, share: float) -> bool:
-        return share > 0 and self._streams.uniform(what, request.key) < share
+        # The choices of one request, named after it, fail together.
+        return share > 0 and self._streams.uniform(what, request.key.partition("\x00")[0]) < share
 
     def _schedule(self, at: float, event: _Answer | Refused) -> None:
         request_id = event.request_id if isinstance(event, Refused) else event.request.request_id

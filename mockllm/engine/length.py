@@ -34,7 +34,7 @@ class AnswerLength:
         """The length of this request's answer. The prompt must leave room for one token."""
         room = self.max_model_len - request.num_prompt_tokens
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
-        if request.ignore_eos:
+        if request.ignore_eos and request.num_answer_tokens is None:
             return Planned(limit, "length")
         wanted = request.num_answer_tokens or max(self.draw(request.key, streams), request.min_tokens)
         return Planned(limit, "length") if wanted > limit else Planned(wanted, "stop")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from math import log, sqrt
+from math import log, log1p, sqrt
 
 from mockllm.engine.latency import Pace
 from mockllm.streams import Streams
@@ -99,7 +99,7 @@ class StepNoise:
             self.stall_step = after + 1
             return
         draw = self._streams.uniform("stall step", f"{self._name}\x00{self._num_stalls}")
-        self.stall_step = after + 1 + int(log(draw) / log(1 - self._probability))
+        self.stall_step = after + 1 + int(log(draw) / log1p(-self._probability))
 
 
 def _jitter(streams: Streams, name: str, step_cv: float) -> _Jitter:

@@ -63,6 +63,7 @@ class PromptCache:
             if entry is None or entry.expires_at <= readable_at:
                 self._entries[point.digest] = _Entry(readable_at, readable_at + point.ttl_s, point.ttl_s)
             else:
+                entry.readable_at = min(entry.readable_at, readable_at)
                 entry.ttl_s = max(entry.ttl_s, point.ttl_s)
                 entry.expires_at = max(entry.expires_at, readable_at + entry.ttl_s)
             self._entries.move_to_end(point.digest)

@@ -23,8 +23,6 @@ from mockllm.engine.latency import Pace, StepLoad
 
 __all__ = ["Accelerator", "Experts", "Host", "RooflineStepTime", "Transformer", "Work", "num_kv_blocks"]
 
-_GIB = 2**30
-
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:

@@ -58,7 +58,8 @@ def add_token_routes(app: FastAPI, server: Server) -> None:
 
 def add_reading_routes(app: FastAPI, server: Server) -> None:
     """What can be read without a body."""
-    names = list(server.engine.models)
+    # `*` stands for any name and is none itself.
+    names = [name for name in server.engine.models if name != "*"] or list(server.engine.models)
 
     async def list_models(http: Request) -> Response:
         if _is_anthropic(http):
@@ -87,7 +88,7 @@ def add_reading_routes(app: FastAPI, server: Server) -> None:
         ("/ping", health),
         ("/version", version),
     ):
-        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+        app.add_api_route(path, handler, methods=["GET", "HEAD"], response_model=None)
 
 
 def _is_anthropic(http: Request) -> bool:

@@ -136,7 +136,7 @@ def changed(current: Settings, body: bytes, known_models: frozenset[str]) -> Set
         settings = msgspec.convert(_merge(msgspec.to_builtins(current), patch), Settings)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         return invalid(f"Invalid settings: {_plain(error)}. Nothing was changed.", code="invalid_settings")
-    if unknown := set(settings.models) - known_models - {"*"}:
+    if "*" not in known_models and (unknown := set(settings.models) - known_models - {"*"}):
         name = sorted(unknown)[0][:200]
         return invalid(
             f"Invalid settings: the model '{name}' is not served. Nothing was changed.", "models", "model_not_found"

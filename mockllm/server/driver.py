@@ -59,8 +59,10 @@ class Driver:
     def ring(self) -> None:
         """The timer's alarm: let happen what is due."""
         self._armed = inf
-        self._advance(self.clock.now())
-        self._arm()
+        try:
+            self._advance(self.clock.now())
+        finally:  # whatever went wrong, the others are still waiting
+            self._arm()
 
     def _advance(self, now: float) -> None:
         emissions = self.engine.advance(now)

@@ -74,10 +74,10 @@ class Exchange:
         self.entry.finish_reason, self.entry.queue_s = ends[0].reason, ends[0].queue_s
         self._close("ok", 200, max(end.at for end in ends))
 
-    def cut(self, end: Cut) -> None:
+    def cut(self, end: Cut, status: int = 200) -> None:
         """The answer broke off as the model decided."""
         self.entry.num_output_tokens = sum(self.entry.num_tokens) or end.num_output_tokens
-        self._close("cut", 200, end.at)
+        self._close("cut", status, end.at)
 
     def refused(self, refusal: Refused) -> None:
         """The engine did not take the request."""

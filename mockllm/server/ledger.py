@@ -6,6 +6,7 @@ difference between `written_at` and `planned_at` is the mock's lateness, not the
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -93,9 +94,17 @@ class Ledger:
         line = self._encode(entry) + b"\n"
         self._lines.append(line)
         if self._file is not None:
-            self._file.write(line)
+            self._append(line)
         for tell in self.on_close:
             tell(entry)
+
+    def _append(self, line: bytes) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(line)
+        except OSError as error:  # a full disk must not keep anybody from an answer
+            self._file = None
+            logging.getLogger("mockllm").error("the ledger ends here, it cannot be written any more: %s", error)
 
     def lines(self) -> Iterator[bytes]:
         """The header and the entries that are still in memory, as JSON lines."""

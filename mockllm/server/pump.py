@@ -29,6 +29,7 @@ class Pump:
         self._send, self._send_body, self._blocked = send, send_body or send, blocked
         self._stuck: tuple[Coroutine[Any, Any, None], Any, Sent | None] | None = None
         self._queue: deque[tuple[Message, Sent | None]] = deque()
+        self._given_up = False
 
     def put(self, message: Message, sent: Sent | None = None) -> None:
         """Send a message now, or as soon as the socket takes it; `sent` is called when the server has it."""
@@ -55,11 +56,21 @@ class Pump:
         while self._stuck is not None:
             sending, waits_for, sent = self._stuck
             await _carry_on(sending, waits_for)
+            # A server lets go of what waits also when the client has gone. Let that news arrive before anything counts as sent.
+            await _turn()
+            await _turn()
             self._stuck = None
+            if self._given_up:
+                return
             if sent is not None:
                 sent()
             while self._queue and self._stuck is None:
                 self.put(*self._queue.popleft())
+
+    def give_up(self) -> None:
+        """Nobody reads any more: what is stuck or waits was not sent."""
+        self._given_up = True
+        self._queue.clear()
 
     def close(self) -> None:
         """Give up what is stuck. Nobody is told any more: whoever was is free to go, without a garbage collector."""
@@ -72,6 +83,12 @@ class Pump:
 
 def _tell_nobody() -> None:
     pass
+
+
+@coroutine
+def _turn() -> Generator[None, None, None]:
+    """One turn of the event loop."""
+    yield
 
 
 @coroutine

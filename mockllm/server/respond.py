@@ -19,7 +19,7 @@ from mockllm.server.exchange import Exchange
 from mockllm.server.protocol import StreamCap
 from mockllm.server.pump import Pump
 from mockllm.server.replies import error_response, provider_headers
-from mockllm.wire.errors import from_refusal, overloaded
+from mockllm.wire.errors import ApiError, from_refusal, overloaded
 
 __all__ = ["DIRECT_SEND", "Answering", "StreamCut"]
 
@@ -111,10 +111,13 @@ class _Answer:
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """End with an error: nothing more is written."""
-        if not self._over:
-            self._over, self._error = True, error
-            self._wake()
+        """End with an error: nothing more is written. A client that has gone is news also when only the socket was full."""
+        if isinstance(error, _ClientGone):
+            self.pump.give_up()
+        if self._over and not (isinstance(error, _ClientGone) and self.pump.stuck):
+            return
+        self._over, self._error = True, self._error or error
+        self._wake()
 
     async def run(self) -> None:
         """Until the answer is written. Raises what `fail` was given."""
@@ -147,7 +150,7 @@ class _Answer:
     def _refuse(self, refusal: Refused) -> None:
         exchange = self.exchange
         exchange.refused(refusal)
-        error = from_refusal(refusal.status, refusal.kind, refusal.message, refusal.retry_after_s)
+        error = from_refusal(exchange.provider, refusal.status, refusal.kind, refusal.message, refusal.retry_after_s)
         self._send_response(error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s()))
         self._finish()
 
@@ -213,34 +216,42 @@ class _Stream(_Answer):
             self._write(more_body=True)
             return
         self._held.append(exchange.writer.closing(exchange.usage(ends, self._cache)))
-        self._over = True
-        self._write(more_body=False, ends=ends)
-        self._wake()
+        self._write(more_body=False, last=partial(exchange.finished, ends))
+        self._finish()
 
     def _cut(self, end: Cut) -> None:
-        exchange = self.exchange
         if end.in_band:
-            self._held.append(exchange.writer.error(from_refusal(500, "mock_error", "", None)))
-        self._write(more_body=not end.in_band)
-        exchange.cut(end)
-        if end.in_band:
-            self._finish()
-        else:
-            self.fail(StreamCut(exchange.request_id))
+            self._break_off(from_refusal(self.exchange.provider, 500, "mock_error", "", None), end)
+            return
+        self._write(more_body=True, last=partial(self.exchange.cut, end))
+        self.fail(StreamCut(self.exchange.request_id))
 
-    def _write(self, *, more_body: bool, ends: list[Finished] | None = None) -> None:
-        """Everything that is held, as one write."""
+    def _refuse(self, refusal: Refused) -> None:
+        if not self._started:
+            super()._refuse(refusal)
+            return
+        error = from_refusal(self.exchange.provider, refusal.status, refusal.kind, refusal.message, None)
+        self._break_off(error, Cut(refusal.request_id, refusal.at, 0, True))
+
+    def _break_off(self, error: ApiError, end: Cut) -> None:
+        """End the stream with an error in it."""
+        self._held.append(self.exchange.writer.error(error))
+        self._write(more_body=False, last=partial(self.exchange.cut, end))
+        self._finish()
+
+    def _write(self, *, more_body: bool, last: Callable[[], None] | None = None) -> None:
+        """Everything that is held, as one write; `last` closes the ledger's entry when it is out."""
         body = b"".join(self._held)
-        sent = partial(self._sent, self._held_tokens, ends)
+        sent = partial(self._sent, self._held_tokens, last)
         self._held, self._held_tokens = [], []
         self.pump.put({"type": "http.response.body", "body": body, "more_body": more_body}, sent)
 
-    def _sent(self, tokens: list[tuple[float, int]], ends: list[Finished] | None) -> None:
+    def _sent(self, tokens: list[tuple[float, int]], last: Callable[[], None] | None) -> None:
         """A write was handed to the socket just now."""
         for planned_at, num_tokens in tokens:
             self._wrote(planned_at, num_tokens)
-        if ends is not None:
-            self.exchange.finished(ends)
+        if last is not None:
+            last()
 
 
 class _Whole(_Answer):
@@ -260,10 +271,9 @@ class _Whole(_Answer):
         exchange = self.exchange
         usage = exchange.usage(ends, ends[0].cache)
         body = exchange.writer.whole([exchange.end_of(end) for end in ends], usage)
-        self._over = True
         self._start(body)
         self.pump.put({"type": "http.response.body", "body": body, "more_body": False}, partial(self._written, ends))
-        self._wake()
+        self._finish()
 
     def _written(self, ends: list[Finished]) -> None:
         self._wrote(max(end.at for end in ends), sum(end.num_output_tokens for end in ends))
@@ -272,8 +282,11 @@ class _Whole(_Answer):
     def _cut(self, end: Cut) -> None:
         """Half of a whole answer: the length is that of all of it, and then the connection breaks."""
         exchange = self.exchange
-        if end.in_band:
-            self._refuse(Refused(exchange.request_id, end.at, 500, "mock_error", ""))
+        if end.in_band:  # there is no stream for the error to be in
+            exchange.cut(end, status=500)
+            error = from_refusal(exchange.provider, 500, "mock_error", "", None)
+            self._send_response(error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s()))
+            self._finish()
             return
         ends = [end] * len(exchange.replies)
         body = exchange.writer.whole([exchange.end_of(each) for each in ends], exchange.usage(ends, CacheUse()))

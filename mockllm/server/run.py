@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,6 +25,7 @@ from mockllm.server.respond import StreamCut
 
 __all__ = ["serve"]
 
+_SWITCH_S = 0.0005  # how long a thread that reads a large body may keep the loop from its tokens
 _BACKLOG = 4096
 _ACCEPTED_AT_ONCE = 16  # a turn of the loop, two turns before the cap is asked: descriptors that must be to spare
 _OTHER_DESCRIPTORS = 96  # the listener, the ledger, the loop's own, and some to spare
@@ -77,6 +79,7 @@ def serve(
         # What is there now lives as long as the server; walking through it again and again would stop the loop.
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(_SWITCH_S)
         ready(f"http://{f'[{host_shown}]' if ':' in host_shown else host_shown}:{port_shown}")
         _Server(config, guard, limits.grace_s).run(sockets=[listener])
 

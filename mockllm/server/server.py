@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from threading import Lock
 
 from mockllm.call import Call
 from mockllm.clock import RealClock
@@ -52,6 +53,7 @@ class Server:
     _driver: Driver | None = None
     _seen: dict[str, int] = field(default_factory=dict)
     _num_requests: int = 0
+    _counting: Lock = field(default_factory=Lock)
 
     @property
     def driver(self) -> Driver:
@@ -82,19 +84,29 @@ class Server:
         if client_request_id is not None:
             return client_request_id
         content = blake2b(body, digest_size=12).hexdigest()
-        times = self._seen.pop(content, 0) + 1
-        self._seen[content] = times  # at the end: the bodies that were not seen for longest are forgotten first
-        if len(self._seen) > _MAX_SEEN:
-            del self._seen[next(iter(self._seen))]
+        with self._counting:
+            times = self._seen.pop(content, 0) + 1
+            self._seen[content] = times  # at the end: the bodies that were not seen for longest are forgotten first
+            if len(self._seen) > _MAX_SEEN:
+                del self._seen[next(iter(self._seen))]
         return f"{content}#{times}"
 
     def exchange(
-        self, dialect: Dialect, call: Call, headers: Mapping[str, str], body: bytes, request_id: str, received_at: float
+        self,
+        dialect: Dialect,
+        call: Call,
+        headers: Mapping[str, str],
+        body: bytes,
+        request_id: str,
+        received_at: float,
+        driver: Driver,
     ) -> Exchange | ApiError:
-        """Everything that the answer to a valid call needs, or why there is none."""
+        """Everything that the answer to a valid call needs, or why there is none. May run in a thread of its own."""
         served = self.served(call.model)
         if served is None:
             return model_not_found(call.model)
+        if (error := _beyond_model(call, served.length.max_model_len)) is not None:
+            return error
         orders = demand_of(headers)
         if isinstance(orders, ApiError):
             return orders
@@ -102,8 +114,9 @@ class Server:
         key = self.draw_key(client_request_id, body)
         demand = merged(orders, self.settings.demand(call.model, key, self.streams))
         prompt = read_prompt(call, self.tokenizer)
+        words_key = _prompt_key(call) if call.repeatable else key
         try:
-            replies = [self._reply(call, each, served, demand) for each in _keys(key, call.num_choices)]
+            replies = [self._reply(call, each, served, demand) for each in _keys(words_key, call.num_choices)]
         except SchemaError as error:
             return invalid(f"Invalid schema: {error}", code="invalid_json_schema")
         requests = [
@@ -126,14 +139,14 @@ class Server:
         context = Context(tag, self.started_at_epoch + int(received_at), hosted, key, self.streams)
         writer = dialect.writer(call, context, replies)
         return Exchange(
-            call, dialect.provider, request_id, requests, replies, writer, entry, self.driver, self.ledger, self.clock
+            call, dialect.provider, request_id, requests, replies, writer, entry, driver, self.ledger, self.clock
         )
 
     def _reply(self, call: Call, key: str, served: ServedModel, demand: Demand) -> Reply:
         length = served.length
         if demand.output_tokens is not None:
             length = AnswerLength(demand.output_tokens, 0.0, length.max_model_len)
-            call = replace(call, thinking=None, min_tokens=0)
+            call = replace(call, thinking=None, min_tokens=0, max_tokens=None, ignore_eos=False, stop=())
             return self.composer.compose(call, key, length, ReasoningLength(1, 0))
         return self.composer.compose(call, key, length, served.reasoning)
 
@@ -145,7 +158,7 @@ class Server:
             key=key,
             model=served.name,
             num_prompt_tokens=prompt.num_tokens,
-            max_tokens=call.max_tokens,
+            max_tokens=call.max_tokens if demand.output_tokens is None else None,
             min_tokens=call.min_tokens,
             ignore_eos=call.ignore_eos,
             watched=call.stream,
@@ -163,9 +176,26 @@ class Server:
             return prompt.block_hashes(_HOSTED_BLOCK_TOKENS)
         if not replica.kv.prefix_caching:
             return ()
-        answer = [token for part in reply.parts if part.kind == "text" for token in self.tokenizer.encode(part.text())]
-        whole = Prompt(prompt.ids + answer, None)
+        # After reasoning or tool calls the next prompt does not go on as this answer did.
+        spoken = reply.parts[0].text() if [part.kind for part in reply.parts] == ["text"] else ""
+        whole = Prompt(prompt.ids + self.tokenizer.encode(spoken), None)
         return whole.block_hashes(replica.kv.block_size)
+
+
+def _beyond_model(call: Call, max_model_len: int) -> ApiError | None:
+    """A limit of tokens that no answer of this model could have."""
+    if call.max_tokens is None or call.max_tokens <= max_model_len:
+        return None
+    message = f"max_tokens is too large: {call.max_tokens}. This model supports at most {max_model_len} tokens."
+    return invalid(message, "max_tokens", "invalid_value")
+
+
+def _prompt_key(call: Call) -> str:
+    """A key for the words of an answer that must come again for the same prompt; its luck in timing may differ."""
+    prompt = blake2b(digest_size=12)
+    for text in (call.model, *(segment.text for segment in call.segments)):
+        prompt.update(text.encode("utf-8", "surrogatepass") + b"\x00")
+    return prompt.hexdigest()
 
 
 def _keys(key: str, num_choices: int) -> Sequence[str]:

@@ -154,7 +154,7 @@ def parse(body: bytes) -> Call | ApiError:
     prompt = _checked(read)
     if isinstance(prompt, ApiError):
         return prompt
-    if error := _contradiction(read) or _bad_stop(read.stop_sequences or []):
+    if error := _no_thread(read) or _contradiction(read) or _bad_stop(read.stop_sequences or []):
         return error
     asked, choice = _schema(read), read.tool_choice
     omitted = isinstance(read.thinking, _ThinkingEnabled | _ThinkingAdaptive) and read.thinking.display == "omitted"
@@ -173,6 +173,7 @@ def parse(body: bytes) -> Call | ApiError:
         schema=asked.schema if asked else None,
         thinking=_thinking(read),
         priority=read.priority or 0,
+        repeatable=read.temperature == 0,
         service_tier=read.service_tier,
         user_marks_cache=True,
         details=_Details(not omitted, read.inference_geo or "global", read.speed),
@@ -257,6 +258,14 @@ def _bad_schema(body: _Prompt) -> ApiError | None:
         path = "output_format" if asked is body.output_format else "output_config.format"
         return broken(f"{path}.schema", str(error))
     return None
+
+
+def _no_thread(body: _Body) -> ApiError | None:
+    """Threads (beta) are not served; the SDK's tool runner goes on without when it is told so in these words."""
+    if body.thread is None:
+        return None
+    details: dict[str, object] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    return ApiError(400, "thread: this server does not keep message threads", details=details)
 
 
 def _contradiction(body: _Body) -> ApiError | None:

@@ -28,6 +28,7 @@ class ApiError:
     param: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
+    details: dict[str, object] | None = None  # Anthropic's; clients read an `error_code` in it
 
 
 # By HTTP status: OpenAI's type and code, with the words that their API is known to use.
@@ -72,10 +73,13 @@ def model_not_found(model: str) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
 
 
-def from_refusal(status: int, kind: str, message: str, retry_after_s: float | None) -> ApiError:
-    """The engine's refusal as a provider would word it; `mock_error`: whatever this status means to a provider."""
+def from_refusal(provider: str, status: int, kind: str, message: str, retry_after_s: float | None) -> ApiError:
+    """The engine's refusal as a provider would word it; `mock_error`: whatever this status means to this provider."""
     if kind == "mock_error":
-        type_, code, words = _OPENAI.get(status, _OPENAI[500 if status >= 500 else 400])
+        fallback = 500 if status >= 500 else 400
+        type_, code, words = _OPENAI.get(status, _OPENAI[fallback])
+        if provider == "anthropic":
+            type_, words = _ANTHROPIC.get(status, _ANTHROPIC[fallback])
         return ApiError(status, words, type_, code=code, retry_after_s=retry_after_s)
     if status == 400:
         return ApiError(400, message, param="messages", code=kind)
@@ -99,14 +103,14 @@ def openai_error_body(error: ApiError) -> bytes:
 def anthropic_error_body(error: ApiError, request_id: str) -> bytes:
     """`{"type": "error", "error": {type, message}, "request_id"}` with Anthropic's type for the status."""
     fallback = "api_error" if error.status >= 500 else "invalid_request_error"
-    type_, words = _ANTHROPIC.get(error.status, (fallback, error.message))
-    openai_words = _OPENAI.get(error.status, ("", None, ""))[2]
-    message = words if error.message == openai_words else error.message
+    type_, _ = _ANTHROPIC.get(error.status, (fallback, ""))
+    message = error.message
     if error.param and error.param not in message:
         message = f"{error.param}: {message}"
-    return msgspec.json.encode(
-        {"type": "error", "error": {"type": type_, "message": message}, "request_id": request_id}
-    )
+    inner: dict[str, object] = {"type": type_, "message": message}
+    if error.details is not None:
+        inner["details"] = error.details
+    return msgspec.json.encode({"type": "error", "error": inner, "request_id": request_id})
 
 
 def error_body(provider: str, error: ApiError, request_id: str) -> bytes:

@@ -192,6 +192,7 @@ def _call(body: Body, limit: int | None) -> Call:
         schema=schema,
         thinking=Thinking(body.reasoning_effort) if body.reasoning_effort not in (None, "none") else None,
         priority=body.priority or 0,
+        repeatable=body.seed is not None or body.temperature == 0,
         service_tier=body.service_tier,
         details=details,
     )

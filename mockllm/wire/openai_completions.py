@@ -77,6 +77,7 @@ def parse(body: bytes) -> Call | ApiError:
         ignore_eos=bool(read.ignore_eos),
         stop=stop_words(read.stop),
         priority=read.priority or 0,
+        repeatable=read.seed is not None or read.temperature == 0,
         details=_Details(options.include_usage, echo, read.logprobs),
     )
 
@@ -94,14 +95,15 @@ def _segments(prompt: str | list[str | int | list[int]] | None) -> list[Segment]
     """The prompt; token ids stand for themselves. Several prompts in one request are not served."""
     if prompt is None or isinstance(prompt, str):
         return [Segment(prompt or "")]
-    if all(isinstance(token, int) for token in prompt):
-        return [Segment(" ".join(map(str, prompt)), len(prompt))]
+    ids = tuple(token for token in prompt if isinstance(token, int))
+    if len(ids) == len(prompt):
+        return [Segment("", ids=ids)]
     if len(prompt) > 1:
         message = "This mock answers one prompt a request; send several requests or one prompt."
         return invalid(message, "prompt", "unsupported_value")
     only = prompt[0]
     if isinstance(only, list):
-        return [Segment(" ".join(map(str, only)), len(only))]
+        return [Segment("", ids=tuple(only))]
     return [Segment(str(only))]
 
 
@@ -111,6 +113,7 @@ class CompletionWriter:
     def __init__(self, call: Call, context: Context, replies: Sequence[Reply]) -> None:
         self._call, self._context, self._replies = call, context, replies
         self._details: _Details = call.details
+        self._offsets: dict[int, int] = {}  # where the next token of a choice begins
         frame = self._chunk({"text": "\x00", "index": 0, "logprobs": None, "finish_reason": None})
         self._before, self._after = frame.split(b'"\\u0000"', 1)
 
@@ -124,7 +127,7 @@ class CompletionWriter:
         """A chunk of text."""
         if choice == 0 and self._details.num_logprobs is None:
             return self._before + msgspec.json.encode(piece.text) + self._after
-        return self._text(choice, piece.text, self._logprobs(piece.tokens(), piece.first))
+        return self._text(choice, piece.text, self._logprobs(choice, piece.tokens(), piece.first))
 
     def end(self, choice: int, end: End) -> bytes:
         """The chunk with the finish reason."""
@@ -147,7 +150,7 @@ class CompletionWriter:
             pieces = list(reply.slices(0, end.num_tokens))
             text = self._details.echo + "".join(piece.text for piece in pieces)
             tokens = [token for piece in pieces for token in piece.tokens()] if self._wants_logprobs else []
-            shown = self._logprobs(tokens, 0)
+            shown = self._logprobs(number, tokens, 0)
             choices.append({"text": text, "index": number, "logprobs": shown, "finish_reason": end.reason})
         return msgspec.json.encode({**self._head(), "choices": choices, "usage": openai_usage(usage)})
 
@@ -160,14 +163,15 @@ class CompletionWriter:
     ) -> bytes:
         return self._chunk({"text": text, "index": choice, "logprobs": logprobs, "finish_reason": finish})
 
-    def _logprobs(self, tokens: Sequence[str], first: int) -> dict[str, object] | None:
+    def _logprobs(self, choice: int, tokens: Sequence[str], first: int) -> dict[str, object] | None:
         if not self._wants_logprobs:
             return None
         found = logprobs(tokens, first, self._details.num_logprobs or 0, self._context)
-        offsets, at = [], 0
+        offsets, at = [], self._offsets.get(choice, len(self._details.echo))
         for token in tokens:
             offsets.append(at)
             at += len(token)
+        self._offsets[choice] = at
         return {
             "tokens": list(tokens),
             "token_logprobs": [value for _, value, _ in found],

@@ -103,6 +103,8 @@ class EmbeddingWriter:
     def __init__(self, call: Call, context: Context, replies: Sequence[Reply]) -> None:
         self._call = call
         self._details: _Details = call.details
+        # Now, before the engine has the request: when the answer is due, nobody else's tokens shall wait for it.
+        self._vectors = resize(default_embedder().embed(self._details.texts), self._details.dimensions)
 
     def opening(self, prompt: Usage) -> bytes:
         return b""
@@ -121,10 +123,9 @@ class EmbeddingWriter:
 
     def whole(self, ends: Sequence[End], usage: Usage) -> bytes:
         """The vectors in the order of the inputs; the prompt is all that is billed."""
-        vectors = resize(default_embedder().embed(self._details.texts), self._details.dimensions)
         data = [
             {"object": "embedding", "index": index, "embedding": self._encoded(vector)}
-            for index, vector in enumerate(vectors)
+            for index, vector in enumerate(self._vectors)
         ]
         billed = {"prompt_tokens": usage.num_prompt_tokens, "total_tokens": usage.num_prompt_tokens}
         return msgspec.json.encode({"object": "list", "data": data, "model": self._call.model, "usage": billed})

@@ -40,7 +40,7 @@ def test_bundled_profiles_load_and_name_their_sources(name: str) -> None:
         (
             ("max_num_seqs: 64", "max_num_seqs: 64\n  max_num_sequences: 5"),
             12,
-            ["max_num_sequences", "5", "not permitted"],
+            ["max_num_sequences", "no key that belongs here"],
         ),
         (
             ("max_num_seqs: 64", "max_num_seqs: 64\n  max_num_seqs: 65"),
@@ -89,8 +89,15 @@ def test_a_broken_rule_is_named(tmp_path: Path, change: tuple[str, str], line: i
         ),
         ("models:\n  - name: a\n    profile: gold\n", [":3:", "models[0].profile", "'gold'", "golden"]),
         ("models: []\n", ["models", "at least 1"]),
-        ("seed: 1\n", ["models", "required"]),
-        ("[1, 2]\n", ["dictionary"]),
+        ("seed: 1\n", ["kind", "models"]),
+        ("[1, 2]\n", ["mapping", "list"]),
+        ("", ["mapping", "empty"]),
+        (
+            "seed: 1\nmodels:\n  - {name: a, profile: golden, weight: 3}\n",
+            [":3:", "weight", "no key that belongs here"],
+        ),
+        ("models: !foo x\n", ["not YAML"]),
+        ("as_of: 2025-13-45\nmodels: []\n", ["not YAML"]),
     ],
 )
 def test_a_broken_deployment_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -102,9 +109,11 @@ def test_a_broken_deployment_is_named(tmp_path: Path, text: str, words: list[str
         assert word in str(caught.value)
 
 
-def test_a_name_that_is_neither_file_nor_profile_lists_the_profiles() -> None:
-    with pytest.raises(DeploymentError, match=", ".join(bundled_profiles())):
+def test_a_name_that_is_neither_file_nor_profile_gets_the_nearest_or_all() -> None:
+    with pytest.raises(DeploymentError, match="did you mean golden"):
         load_deployment("goldn")
+    with pytest.raises(DeploymentError, match=", ".join(bundled_profiles())):
+        load_deployment("xyzzy")
 
 
 def test_a_deployment_serves_profiles_under_its_own_names(tmp_path: Path) -> None:

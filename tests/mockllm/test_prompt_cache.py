@@ -100,7 +100,7 @@ def test_read_plus_written_is_what_the_last_mark_covers(steps: list[tuple[int, i
 
 def test_first_token_falls_with_the_tokens_that_are_not_cached_only() -> None:
     latency = HostedLatency(0.2, 0.0, 0.0, 1e-4, 0.0, 0.0, 0.0, 0.01, 0.0, 1.0, 0.0, 0.0, 0.0)
-    replica = HostedReplica(latency, Streams(1), every_token=False)
+    replica = HostedReplica(latency, Streams(1), every_token=False, prompt_cache=PromptCache())
     firsts = []
     for number, at in enumerate((0.0, 10.0)):
         request = Request(f"r{number}", "k", "m", 5000, block_hashes=automatic(5000).block_hashes)
