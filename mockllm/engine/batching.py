@@ -165,6 +165,11 @@ class BatchedReplica:
     def num_waiting(self) -> int:
         return len(self._line) + len(self._held) + len(self._incoming)
 
+    @property
+    def num_steps(self) -> int:
+        """Finished steps, whole stretches only."""
+        return self._steps
+
     def busy_s(self, now: float) -> float:
         """Seconds in which steps were running, up to `now`."""
         stretch = self._stretch
