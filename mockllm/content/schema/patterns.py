@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from importlib import import_module
 from itertools import chain, repeat
 from re import DOTALL, Match
-from re import _parser as regex  # type: ignore[attr-defined]  # no public parser gives the tree of a pattern
 from re import compile as compile_regex
 from re import error as regex_error
 from re import escape as regex_escape
@@ -17,6 +17,7 @@ from mockllm.content.schema.errors import MAX_LENGTH
 
 __all__ = ["matching"]
 
+_PARSER: Final[Any] = import_module("re._parser")  # no public parser gives the tree of a pattern
 _ECMA: Final = compile_regex(
     r"\\[pP]\{(\w\w?)[^}]*\}|\\u\{([0-9a-fA-F]{1,6})\}|\(\?<(\w+)>|\\c([A-Za-z])|\\.|[\[\]]|[&~|]|--",
     DOTALL,
@@ -66,7 +67,7 @@ def _tree(pattern: str) -> Any:
     if len(pattern) > 4_000 or pattern.count("(") > 40:
         return None
     try:
-        return regex.parse(_in_python(pattern))
+        return _PARSER.parse(_in_python(pattern))
     except (regex_error, OverflowError):
         return None
 
