@@ -88,7 +88,7 @@ def add_reading_routes(app: FastAPI, server: Server) -> None:
         ("/ping", health),
         ("/version", version),
     ):
-        app.add_api_route(path, handler, methods=["GET", "HEAD"], response_model=None)
+        app.add_api_route(path, handler, methods=["GET"], response_model=None)
 
 
 def _is_anthropic(http: Request) -> bool:

@@ -25,6 +25,7 @@ class _Inner(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     type: str
     message: str
+    details: dict[str, object] | None = None
 
 
 class _Anthropic(BaseModel):
