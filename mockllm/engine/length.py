@@ -37,7 +37,9 @@ class AnswerLength:
         if request.ignore_eos and request.num_answer_tokens is None:
             return Planned(limit, "length")
         wanted = request.num_answer_tokens or max(self.draw(request.key, streams), request.min_tokens)
-        return Planned(limit, "length") if wanted > limit else Planned(wanted, "stop")
+        if wanted > limit or (request.ignore_eos and wanted == limit):
+            return Planned(limit, "length")
+        return Planned(wanted, "stop")
 
     def draw(self, key: str, streams: Streams) -> int:
         """How long this model's answer would be if nobody limited it."""

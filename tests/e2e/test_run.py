@@ -190,7 +190,7 @@ def _fate(line: dict[str, Any]) -> list[float]:
             ["run", "scenarios/burst.py", "--mock", "golden", "--duration", "1.5s"],
             "Locust counts whole seconds",
         ),
-        (["run", "scenarios/burst.py", "--mock", "no-such"], "bundled profiles: a100-32b"),
+        (["run", "scenarios/burst.py", "--mock", "no-such"], "there are: a100-32b"),
         (["run", "scenarios/burst.py", "--target", "ftp://x"], "is not the root of an HTTP server"),
         (["run", "scenarios/trace_replay.py", "--mock", "instant"], "give one with --trace FILE"),
         (
