@@ -88,6 +88,11 @@ class Request:
     cache_points: tuple[CachePoint, ...] | None = None
     forced: Forced | None = None
 
+    @property
+    def shared_key(self) -> str:
+        """The key of luck that the choices of one client's request share: each is named `key NUL choice` after it."""
+        return self.key.partition("\x00")[0]
+
 
 class Chunk(NamedTuple):
     """`num` output tokens, the first of them number `first` (from 0), let out together at `at`."""

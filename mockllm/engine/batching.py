@@ -359,15 +359,9 @@ class BatchedReplica:
                 needed = self._growth(self._steps, 1) + sum(map(self._growth_of, self._prefilling))
             else:
                 needed = sum(map(self._growth_of, self._running.values()))
-            if needed > kv.num_free:
-                self._make_way()
-                return True
-            if self._prefilling and kv.forgets(needed):  # then the order of taking and publishing counts
-                for sequence in self._running.values():
-                    kv.take(self._growth_of(sequence))
-                    if not sequence.decoding:
-                        self._publish(sequence, sequence.computed + sequence.chunk)
-                return False
+            # One by one where somebody must give way, or where the order of taking and publishing counts.
+            if needed > kv.num_free or (self._prefilling and kv.forgets(needed)):
+                return self._make_room_one_by_one()
             kv.take(needed)
         for sequence in self._prefilling:
             self._publish(sequence, sequence.computed + sequence.chunk)
@@ -380,11 +374,14 @@ class BatchedReplica:
             sequence.chunk = self._limits.chunk(sequence.prompt - sequence.computed, budget)
             budget -= sequence.chunk
 
-    def _make_way(self) -> None:
-        """In order of admission every running sequence gets its blocks, at the expense of the last if need be."""
+    def _make_room_one_by_one(self) -> bool:
+        """In order of admission every running sequence gets its blocks, at the expense of the last if need be.
+
+        True when somebody had to give way.
+        """
         tokens_a_decode = 1 + self._num_drafts
         budget = self._limits.max_num_batched_tokens - self._num_decodes * tokens_a_decode
-        order = list(self._running.values())
+        order, before = list(self._running.values()), self.num_preemptions
         index = 0
         while index < len(order):
             sequence = order[index]
@@ -407,6 +404,7 @@ class BatchedReplica:
                     budget -= sequence.chunk
                     self._publish(sequence, sequence.computed + sequence.chunk)
             index += 1
+        return self.num_preemptions > before
 
     def _preempt(self, sequence: Sequence, *, granted: bool) -> None:
         """Take a running sequence out of the batch; `granted`: it has its blocks for the next step already."""

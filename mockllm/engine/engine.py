@@ -86,9 +86,9 @@ class Engine:
             self._refuse(_too_long(request, model.length.max_model_len, now))
             return
         planned = model.length.plan(request, self._streams)
-        # The choices of one request (`server.py` names them after it) are parsed once.
-        key = request.key.partition("\x00")[0]
-        overhead = self._streams.lognormal("overhead", key, model.overhead.median_s, model.overhead.sigma)
+        overhead = self._streams.lognormal(
+            "overhead", request.shared_key, model.overhead.median_s, model.overhead.sigma
+        )
         replica = model.replica
         if request.forced is not None:
             replica = model.aside

@@ -93,14 +93,7 @@ class HostedLatency:
         if self.tokens_per_chunk <= 1:
             return [1] * num_tokens
         draws = streams.generator("chunk sizes", key).geometric(1 / self.tokens_per_chunk, size=num_tokens)
-        sizes: list[int] = []
-        left = num_tokens
-        for draw in draws.tolist():
-            sizes.append(min(draw, left))
-            left -= sizes[-1]
-            if not left:
-                break
-        return sizes
+        return _first_tokens(draws.tolist(), num_tokens)
 
     def gaps(self, sizes: list[int], key: str, streams: Streams) -> list[float]:
         """Seconds before each chunk but the first."""
@@ -244,8 +237,7 @@ class HostedReplica:
         return None
 
     def _happens(self, what: str, request: Request, share: float) -> bool:
-        # The choices of one request, named after it, fail together.
-        return share > 0 and self._streams.uniform(what, request.key.partition("\x00")[0]) < share
+        return share > 0 and self._streams.uniform(what, request.shared_key) < share
 
     def _schedule(self, at: float, event: _Answer | Refused) -> None:
         request_id = event.request_id if isinstance(event, Refused) else event.request.request_id

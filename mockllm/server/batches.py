@@ -19,7 +19,8 @@ from starlette.responses import Response
 from mockllm.clock import Clock
 from mockllm.server.batch_work import BatchSettings, Call, Complete, Reply, Workers, breathe, inner_headers
 from mockllm.server.files import FileStore
-from mockllm.server.reading import json_response, openai_page, openai_refusal, read_limited, shown
+from mockllm.server.reading import openai_page, openai_refusal, read_limited, shown
+from mockllm.server.replies import json_body
 from mockllm.wire.errors import ApiError, openai_error_body
 from mockllm.wire.openai_batch import (
     Batch,
@@ -315,7 +316,7 @@ def add_batch_routes(app: FastAPI, batches: BatchStore) -> None:
 
     async def list_batches(http: Request) -> Response:
         page = openai_page(batches.all(), http.query_params, default_limit=20, max_limit=100)
-        return openai_refusal(page) if isinstance(page, ApiError) else json_response(page)
+        return openai_refusal(page) if isinstance(page, ApiError) else json_body(page)
 
     async def get_batch(batch_id: str) -> Response:
         return _shown_or_refused(batches.get(batch_id) or _no_such_batch(batch_id))
@@ -333,7 +334,7 @@ def add_batch_routes(app: FastAPI, batches: BatchStore) -> None:
 
 
 def _shown_or_refused(batch: Batch | ApiError) -> Response:
-    return openai_refusal(batch) if isinstance(batch, ApiError) else json_response(batch)
+    return openai_refusal(batch) if isinstance(batch, ApiError) else json_body(batch)
 
 
 def _no_such_batch(batch_id: str) -> ApiError:

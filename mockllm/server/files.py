@@ -19,7 +19,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from mockllm.server.batch_work import BatchSettings
-from mockllm.server.reading import client_gone, json_response, openai_page, openai_refusal, shown, too_large
+from mockllm.server.reading import client_gone, openai_page, openai_refusal, shown, too_large
+from mockllm.server.replies import json_body
 from mockllm.wire.errors import ApiError, invalid
 from mockllm.wire.openai_batch import ExpiresAfter, check_expiry
 
@@ -129,22 +130,22 @@ def add_file_routes(app: FastAPI, files: FileStore) -> None:
 
     async def upload(http: Request) -> Response:
         file = await _upload(http, files)
-        return openai_refusal(file) if isinstance(file, ApiError) else json_response(file)
+        return openai_refusal(file) if isinstance(file, ApiError) else json_body(file)
 
     async def list_files(http: Request) -> Response:
         purpose = http.query_params.get("purpose")
         found = [file for file in files.all() if purpose in (None, file.purpose)]
         page = openai_page(found, http.query_params, default_limit=10_000, max_limit=10_000)
-        return openai_refusal(page) if isinstance(page, ApiError) else json_response(page)
+        return openai_refusal(page) if isinstance(page, ApiError) else json_body(page)
 
     async def get_file(file_id: str) -> Response:
         file = files.get(file_id)
-        return json_response(file) if file else openai_refusal(_no_such_file(file_id))
+        return json_body(file) if file else openai_refusal(_no_such_file(file_id))
 
     async def delete_file(file_id: str) -> Response:
         if not files.delete(file_id):
             return openai_refusal(_no_such_file(file_id))
-        return json_response({"id": file_id, "object": "file", "deleted": True})
+        return json_body({"id": file_id, "object": "file", "deleted": True})
 
     async def get_content(file_id: str) -> Response:
         file, content = files.get(file_id), files.content(file_id)

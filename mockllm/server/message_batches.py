@@ -19,7 +19,8 @@ from starlette.responses import Response
 
 from mockllm.clock import Clock
 from mockllm.server.batch_work import BatchSettings, Call, Complete, Reply, Workers, breathe, inner_headers
-from mockllm.server.reading import json_response, query_integer, read_limited, shown
+from mockllm.server.reading import query_integer, read_limited, shown
+from mockllm.server.replies import json_body
 from mockllm.wire.anthropic_batch import (
     Counts,
     MessageBatch,
@@ -258,9 +259,9 @@ def _answer(
         case bytes():
             return Response(value, 200, headers, media_type="application/x-jsonl")
         case MessageBatch():
-            return json_response(_with_results_url(value, http), headers)
+            return json_body(_with_results_url(value, http), headers)
         case _:
-            return json_response(value, headers)
+            return json_body(value, headers)
 
 
 def _page(http: Request, oldest_first: list[MessageBatch]) -> dict[str, object] | ApiError:

@@ -18,6 +18,7 @@ from typing import ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from mockllm.server.reading import MAX_BODY_BYTES
 from mockllm.wire.errors import ApiError, error_body
 
 __all__ = ["Connections", "EdgeLimits", "HardenedProtocol", "StreamCap", "hardened"]
@@ -41,7 +42,7 @@ class EdgeLimits:
     max_headers: int = 100
     max_header_bytes: int = 16 * 1024
     max_url_bytes: int = 8 * 1024
-    max_body_bytes: int = 32 * 1024 * 1024
+    max_body_bytes: int = MAX_BODY_BYTES
     max_pipelined: int = 16
     max_connections: int = 10_000
     num_reserved: int = 16

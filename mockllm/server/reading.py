@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -15,7 +14,6 @@ from mockllm.wire.errors import ApiError, invalid, openai_error_body
 __all__ = [
     "MAX_BODY_BYTES",
     "client_gone",
-    "json_response",
     "openai_page",
     "openai_refusal",
     "query_integer",
@@ -63,11 +61,6 @@ def shown(text: str) -> str:
     """A client's own text as an error may repeat it: of bounded length, and always fit to be encoded."""
     whole = text.encode("utf-8", "replace").decode()
     return whole if len(whole) <= 200 else whole[:200] + "…"
-
-
-def json_response(value: object, headers: dict[str, str] | None = None) -> Response:
-    """An answer with status 200."""
-    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
 
 
 def openai_refusal(error: ApiError) -> Response:

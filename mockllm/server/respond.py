@@ -151,13 +151,16 @@ class _Answer:
         exchange = self.exchange
         exchange.refused(refusal)
         error = from_refusal(exchange.provider, refusal.status, refusal.kind, refusal.message, refusal.retry_after_s)
-        self._send_response(error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s()))
-        self._finish()
+        self._send_error(error)
 
-    def _send_response(self, response: Response) -> None:
+    def _send_error(self, error: ApiError) -> None:
+        """Instead of an answer; nothing of one was sent."""
+        exchange = self.exchange
+        response = error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s())
         start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         self.pump.put(start)
         self.pump.put({"type": "http.response.body", "body": bytes(response.body), "more_body": False})
+        self._finish()
 
     def _spent_s(self) -> float:
         return self.exchange.clock.now() - self.exchange.entry.received_at
@@ -284,15 +287,13 @@ class _Whole(_Answer):
         exchange = self.exchange
         if end.in_band:  # there is no stream for the error to be in
             exchange.cut(end, status=500)
-            error = from_refusal(exchange.provider, 500, "mock_error", "", None)
-            self._send_response(error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s()))
-            self._finish()
+            self._send_error(from_refusal(exchange.provider, 500, "mock_error", "", None))
             return
         ends = [end] * len(exchange.replies)
         body = exchange.writer.whole([exchange.end_of(each) for each in ends], exchange.usage(ends, CacheUse()))
-        exchange.cut(end)
         self._start(body)
-        self.pump.put({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        half = {"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True}
+        self.pump.put(half, partial(exchange.cut, end))
         self.fail(StreamCut(exchange.request_id))
 
     def _start(self, body: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["error_of", "event_data", "strict"]
+__all__ = ["error_of", "event_data", "strict", "unknown_fields"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,7 +38,7 @@ def strict(kind: type[Model], data: bytes, *, beside: Container[str] = ()) -> Mo
     `beside` are names of fields that others have added to the format (vLLM's `reasoning_content`).
     """
     value = kind.model_validate_json(data, strict=True)
-    unknown = [path for path in _unknown_fields(value, kind.__name__) if path.rpartition(".")[2] not in beside]
+    unknown = [path for path in unknown_fields(value, kind.__name__) if path.rpartition(".")[2] not in beside]
     assert not unknown, f"fields that the SDK does not know: {unknown}"
     return value
 
@@ -52,11 +52,12 @@ def error_of(body: bytes) -> ErrorObject:
     return error
 
 
-def _unknown_fields(value: object, path: str) -> Iterator[str]:
+def unknown_fields(value: object, path: str) -> Iterator[str]:
+    """The paths of fields that the types of a parsed value do not know, at any depth."""
     if isinstance(value, BaseModel):
         yield from (f"{path}.{name}" for name in value.model_extra or {})
         for name in type(value).model_fields:
-            yield from _unknown_fields(getattr(value, name), f"{path}.{name}")
+            yield from unknown_fields(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _unknown_fields(item, f"{path}[{index}]")
+            yield from unknown_fields(item, f"{path}[{index}]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from mockllm.call import Call, Usage
 from mockllm.content.reply import JsonTokens, Part, Reply
@@ -20,6 +20,7 @@ from mockllm.streams import Streams
 from mockllm.wire.anthropic_messages import MessagesWriter, count_body, parse
 from mockllm.wire.dialect import Context, End
 from mockllm.wire.errors import ApiError
+from tests.contract.sdk import unknown_fields
 
 USAGE = Usage(num_prompt_tokens=100, num_output_tokens=7)
 DELTAS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
@@ -359,16 +360,6 @@ def test_an_error_in_the_stream() -> None:
         "error": {"type": "overloaded_error", "message": "Overloaded"},
         "request_id": "req_abc",
     }
-
-
-def unknown_fields(value: object, path: str) -> Iterator[str]:
-    if isinstance(value, BaseModel):
-        yield from (f"{path}.{name}" for name in value.model_extra or {})
-        for name in type(value).model_fields:
-            yield from unknown_fields(getattr(value, name), f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from unknown_fields(item, f"{path}[{index}]")
 
 
 @cache

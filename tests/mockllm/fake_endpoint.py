@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import httpx2
 from fastapi import FastAPI
-from pydantic import BaseModel
 
-__all__ = ["FakeEndpoint", "Seconds", "exactly", "http_client", "other_tasks", "until"]
-
-Model = TypeVar("Model", bound=BaseModel)
+__all__ = ["FakeEndpoint", "Seconds", "http_client", "other_tasks", "until"]
 
 
 class Seconds:
@@ -92,21 +89,3 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("it never came true")
-
-
-def exactly(kind: type[Model], data: bytes) -> Model:
-    """`data` as the SDK's type: no coercion, and no field that the type does not know, at any depth."""
-    value = kind.model_validate_json(data, strict=True)
-    unknown = list(_unknown_fields(value, kind.__name__))
-    assert not unknown, f"fields that the SDK does not know: {unknown}"
-    return value
-
-
-def _unknown_fields(value: object, path: str) -> Iterator[str]:
-    if isinstance(value, BaseModel):
-        yield from (f"{path}.{name}" for name in value.model_extra or {})
-        for name in type(value).model_fields:
-            yield from _unknown_fields(getattr(value, name), f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _unknown_fields(item, f"{path}[{index}]")

@@ -24,8 +24,8 @@ from mockllm.server.batch_work import BatchSettings
 from mockllm.server.batches import BatchStore, add_batch_routes
 from mockllm.server.files import FileStore, add_file_routes
 from mockllm.wire.openai_batch import BatchError, LineReader
-from tests.contract.sdk import error_of
-from tests.mockllm.fake_endpoint import FakeEndpoint, Seconds, exactly, http_client, other_tasks, until
+from tests.contract.sdk import error_of, strict
+from tests.mockllm.fake_endpoint import FakeEndpoint, Seconds, http_client, other_tasks, until
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +115,7 @@ class Bench:
         return await self.sdk.batches.create(**{**order, **changes})
 
     async def get(self, batch: Batch) -> Batch:
-        return exactly(Batch, (await self.http.get(f"/v1/batches/{batch.id}")).content)
+        return strict(Batch, (await self.http.get(f"/v1/batches/{batch.id}")).content)
 
     async def ended(self, batch: Batch) -> Batch:
         await until(lambda: self.batches.num_running == 0)
@@ -202,7 +202,7 @@ async def test_a_batch_goes_through_its_life(bench: Bench) -> None:
         assert line.response is not None
         assert (line.response.status_code, line.response.request_id) == (200, "req_inner")
         assert line.response.body == COMPLETION  # service_tier untouched
-        exactly(ChatCompletion, json.dumps(line.response.body).encode())
+        strict(ChatCompletion, json.dumps(line.response.body).encode())
     (failed,) = await bench.lines(done.error_file_id)
     assert failed.response is not None
     assert (failed.custom_id, failed.error, failed.response.status_code) == ("id-b", None, 400)
@@ -453,7 +453,7 @@ async def test_cancelling_stops_what_runs_and_keeps_what_is_done(bench: Bench) -
     made = await bench.create(asking("a", "b", "c", "d"))
     await until(lambda: sorted(bench.endpoint.texts) == ["a", "b", "c"])
     bench.epoch.now += 9
-    cancelling = exactly(Batch, (await bench.http.post(f"/v1/batches/{made.id}/cancel")).content)
+    cancelling = strict(Batch, (await bench.http.post(f"/v1/batches/{made.id}/cancel")).content)
     assert (cancelling.status, cancelling.cancelling_at) == ("cancelling", bench.epoch.now)
     done = await bench.ended(made)
     assert (done.status, done.cancelled_at, done.completed_at) == ("cancelled", bench.epoch.now, None)
@@ -591,7 +591,7 @@ async def test_lists_are_paged(bench: Bench) -> None:
     page = (await bench.http.get("/v1/batches", params={"limit": 2, "after": made[3]})).json()
     assert (page["object"], page["has_more"], page["first_id"], page["last_id"]) == ("list", True, made[2], made[1])
     for entry in page["data"]:
-        exactly(Batch, json.dumps(entry).encode())
+        strict(Batch, json.dumps(entry).encode())
     for query in ("limit=101", "limit=0", "limit=x", "after=batch_none"):
         assert (await bench.http.get(f"/v1/batches?{query}")).status_code == 400
 

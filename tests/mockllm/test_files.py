@@ -20,8 +20,8 @@ from starlette.types import Message, Receive
 from mockllm.server.batch_work import BatchSettings
 from mockllm.server.files import FileStore, _read_form, add_file_routes
 from mockllm.wire.errors import ApiError
-from tests.contract.sdk import error_of
-from tests.mockllm.fake_endpoint import Seconds, exactly, http_client
+from tests.contract.sdk import error_of, strict
+from tests.mockllm.fake_endpoint import Seconds, http_client
 
 pytestmark = pytest.mark.anyio
 
@@ -75,12 +75,12 @@ async def bench() -> AsyncIterator[Bench]:
 
 async def test_a_file_lives_as_the_sdk_expects(bench: Bench) -> None:
     made = await bench.sdk.files.create(file=("requests.jsonl", LINE), purpose="batch")
-    shown = exactly(FileObject, (await bench.http.get(f"/v1/files/{made.id}")).content)
+    shown = strict(FileObject, (await bench.http.get(f"/v1/files/{made.id}")).content)
     assert shown.to_dict() == made.to_dict()
     assert (shown.filename, shown.bytes, shown.purpose, shown.status) == ("requests.jsonl", 37, "batch", "processed")
     assert shown.created_at == bench.epoch.now
     assert (await bench.sdk.files.content(made.id)).content == LINE
-    gone = exactly(FileDeleted, (await bench.http.delete(f"/v1/files/{made.id}")).content)
+    gone = strict(FileDeleted, (await bench.http.delete(f"/v1/files/{made.id}")).content)
     assert (gone.id, gone.deleted) == (made.id, True)
     for ask in (bench.sdk.files.retrieve, bench.sdk.files.content, bench.sdk.files.delete):
         with pytest.raises(openai.NotFoundError, match=f"No such File object: {made.id}"):
@@ -328,7 +328,7 @@ async def test_a_surrogate_in_a_name_is_replaced(bench: Bench) -> None:
         "/v1/files", content=body, headers={"content-type": _BOUNDARY + "; charset=unicode_escape"}
     )
     assert answer.status_code == 200, answer.text
-    assert exactly(FileObject, answer.content).filename.endswith(".jsonl")
+    assert strict(FileObject, answer.content).filename.endswith(".jsonl")
 
 
 _PIECES = st.sampled_from([_PURPOSE, _FILE, _END, b"--b\r\n", b"\r\n", b"--", _part(b'name="file"')])

@@ -22,7 +22,8 @@ from mockllm.server.batch_work import BatchSettings
 from mockllm.server.message_batches import MessageBatchStore, add_message_batch_routes
 from mockllm.wire.anthropic_batch import parse_requests
 from mockllm.wire.errors import ApiError
-from tests.mockllm.fake_endpoint import FakeEndpoint, Seconds, exactly, http_client, other_tasks, until
+from tests.contract.sdk import strict
+from tests.mockllm.fake_endpoint import FakeEndpoint, Seconds, http_client, other_tasks, until
 
 pytestmark = pytest.mark.anyio
 
@@ -193,9 +194,9 @@ async def test_the_sdk_sees_all_of_it(bench: Bench, anthropic: Any) -> None:
     assert (await sdk.messages.batches.retrieve(second.id)).processing_status == "ended"
 
     for made in (first, second):
-        exactly(types.MessageBatch, (await bench.http.get(f"{PATH}/{made.id}")).content)
+        strict(types.MessageBatch, (await bench.http.get(f"{PATH}/{made.id}")).content)
         for line in (await bench.http.get(f"{PATH}/{made.id}/results")).content.splitlines():
-            exactly(types.MessageBatchIndividualResponse, line)
+            strict(types.MessageBatchIndividualResponse, line)
     seen = {line.custom_id: line.result async for line in await sdk.messages.batches.results(first.id)}
     assert {key: result.type for key, result in seen.items()} == {
         "id-a": "succeeded",
@@ -205,7 +206,7 @@ async def test_the_sdk_sees_all_of_it(bench: Bench, anthropic: Any) -> None:
     assert seen["id-a"].message.usage.service_tier == "batch"
     assert seen["id-b"].error.error.type == "invalid_request_error"
     assert [batch.id async for batch in sdk.messages.batches.list(limit=1)] == [second.id, first.id]
-    exactly(types.DeletedMessageBatch, (await bench.http.delete(f"{PATH}/{first.id}")).content)
+    strict(types.DeletedMessageBatch, (await bench.http.delete(f"{PATH}/{first.id}")).content)
     for ask in (sdk.messages.batches.retrieve, sdk.messages.batches.delete, sdk.messages.batches.cancel):
         with pytest.raises(anthropic.NotFoundError, match=f"Message Batch {first.id} not found."):
             await ask(first.id)
