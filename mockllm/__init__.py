@@ -4,8 +4,15 @@ Read first: `model.py`, `engine/engine.py`, `engine/batching.py`, `simulate.py`,
 """
 
 from mockllm.clock import ManualClock, RealClock
-from mockllm.deployment import Deployment, build_engine, bundled_profiles, load_deployment, load_profile
-from mockllm.engine.engine import Engine
+from mockllm.deployment import (
+    Deployment,
+    build_engine,
+    bundled_deployments,
+    bundled_profiles,
+    load_deployment,
+    load_profile,
+)
+from mockllm.engine.engine import Engine, Serving
 from mockllm.model import Chunk, Cut, Emission, Finished, Refused, Request, Tokens, chunks_of
 from mockllm.simulate import simulate
 
@@ -20,8 +27,10 @@ __all__ = [
     "RealClock",
     "Refused",
     "Request",
+    "Serving",
     "Tokens",
     "build_engine",
+    "bundled_deployments",
     "bundled_profiles",
     "chunks_of",
     "load_deployment",

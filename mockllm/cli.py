@@ -36,7 +36,7 @@ def serve(
     from mockllm.server.run import serve as run  # the HTTP stack is slow to import and only needed here
 
     deployment = load_deployment(what)
-    models = ", ".join(deployment.profiles)
+    models = ", ".join(deployment.names)
 
     def ready(url: str) -> None:
         print(f"mockllm: {deployment.name} at {url} (models: {models})", flush=True)
@@ -69,7 +69,7 @@ def check(file: Annotated[Path, typer.Argument(help="A profile or deployment fil
     """Check a file against all rules; exit code 0 when it keeps them."""
     deployment = load_deployment(str(file))
     build_engine(deployment, every_token=False)  # finds GPUs and models that do not exist or do not fit
-    print(f"{file}: ok, serves {', '.join(deployment.profiles)}")
+    print(f"{file}: ok, serves {', '.join(deployment.names)}")
 
 
 def _headline(profile: BatchedProfile | HostedProfile) -> tuple[float, float]:

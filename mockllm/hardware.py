@@ -9,27 +9,17 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from mockllm.engine.roofline import Accelerator, Experts, Host, Transformer
 from mockllm.errors import DeploymentError
+from mockllm.fields import Count, Name, Positive, Seconds, Strict
 from mockllm.strictyaml import read_yaml, validated
 
-__all__ = ["GpuModel", "HostModel", "LlmModel", "Strict", "load_gpu", "load_llm"]
+__all__ = ["GpuModel", "HostModel", "LlmModel", "load_gpu", "load_llm"]
 
 _PARTS = Path(__file__).parent / "profiles"
 _GIB = 2**30
-
-Positive = Annotated[float, Field(gt=0)]
-Seconds = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
-
-
-class Strict(BaseModel):
-    """Unknown keys, wrong types and NaN are errors; in strict mode an int still passes for a float."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class _PartModel(Strict):

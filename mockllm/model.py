@@ -7,8 +7,10 @@ A `Request` goes in; `Emission`s come out: `Began` (of a watched request) and `T
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from mockllm.passage import NOBODY, Passage, Query, Tenant, Urgency
 
 __all__ = [
     "Began",
@@ -72,6 +74,9 @@ class Request:
     (a tool call); None: drawn. `block_hashes` name the full KV blocks of the prompt, each hash over its block and all
     before it; they may go on into the answer. `priority`: smaller goes first, where the scheduler asks.
     `cache_points`: the prefixes that the client asked the provider to cache; None leaves it to the provider.
+    The rest is for the stack in front of the models. `query` None: no cache and no router may look at it. `batch`: asked
+    for at a batch's price. `choice`: its number among the answers that one client's request wants. `payload` is what will
+    be said; a cache keeps it and gives it back. `tell_first`: somebody waits for the first token, also in virtual time.
     """
 
     request_id: str
@@ -87,6 +92,13 @@ class Request:
     block_hashes: tuple[int, ...] = ()
     cache_points: tuple[CachePoint, ...] | None = None
     forced: Forced | None = None
+    tenant: Tenant = NOBODY
+    query: Query | None = None
+    urgency: Urgency = "P1"
+    batch: bool = False
+    choice: int = 0
+    payload: object | None = field(default=None, compare=False, repr=False)
+    tell_first: bool = False
 
     @property
     def shared_key(self) -> str:
@@ -114,6 +126,8 @@ class Began(NamedTuple):
     request_id: str
     at: float
     cache: CacheUse
+    replica: str | None = None
+    passage: Passage | None = None
 
 
 class Tokens(NamedTuple):
@@ -139,10 +153,14 @@ class Finished(NamedTuple):
     num_output_tokens: int
     cache: CacheUse = CacheUse()
     queue_s: float | None = None
+    replica: str | None = None
+    passage: Passage | None = None
 
 
 class Refused(NamedTuple):
-    """No answer: the engine did not take the request. `status` is the HTTP status a provider would send."""
+    """No answer: the engine did not take the request. `status` is the HTTP status a provider would send; 0: the
+    connection is reset without an answer.
+    """
 
     request_id: str
     at: float
@@ -150,15 +168,22 @@ class Refused(NamedTuple):
     kind: str
     message: str
     retry_after_s: float | None = None
+    passage: Passage | None = None
 
 
 class Cut(NamedTuple):
-    """The server breaks the answer off after `num_output_tokens` tokens: the connection ends, or an error is sent."""
+    """The server breaks the answer off after `num_output_tokens` tokens.
+
+    The connection ends; with `in_band` an error is sent; with `silent` the body ends in order, but the answer does not.
+    """
 
     request_id: str
     at: float
     num_output_tokens: int
     in_band: bool = False
+    silent: bool = False
+    replica: str | None = None
+    passage: Passage | None = None
 
 
 Emission = Began | Tokens | Finished | Refused | Cut

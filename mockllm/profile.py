@@ -11,12 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mockllm.hardware import Count, HostModel, Name, Seconds, Strict
+from mockllm.fields import Count, Name, Seconds, Share, Spread, Strict
+from mockllm.hardware import HostModel
 
 __all__ = ["BatchedProfile", "HostedProfile", "Profile"]
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Spread = Annotated[float, Field(ge=0)]
 
 
 class LengthModel(Strict):

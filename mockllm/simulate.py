@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import inf
 
-from mockllm.engine.engine import Engine
+from mockllm.engine.engine import Serving
 from mockllm.model import Emission, Request
 
 __all__ = ["simulate"]
 
 
-def simulate(engine: Engine, arrivals: Iterable[tuple[float, Request]]) -> Iterator[Emission]:
+def simulate(engine: Serving, arrivals: Iterable[tuple[float, Request]]) -> Iterator[Emission]:
     """Drive the engine through `(instant, request)` pairs in order of time, until it is idle.
 
     What is due at the instant of an arrival happens before the arrival, as in `server.driver`.
     Raises ValueError when an arrival lies before the previous one.
     """
-    now = -inf
+    now = float("-inf")
     for at, request in arrivals:
         if at < now:
             raise ValueError(f"arrival of {request.request_id!r} at {at} s lies before the previous one at {now} s")
@@ -25,5 +24,5 @@ def simulate(engine: Engine, arrivals: Iterable[tuple[float, Request]]) -> Itera
             yield from engine.advance(due)
         engine.submit(request, at)
         now = at
-    while (due := engine.due()) < inf:
-        yield from engine.advance(due)
+    while not engine.idle:
+        yield from engine.advance(engine.due())

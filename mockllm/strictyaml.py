@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mockllm.errors import DeploymentError
 
-__all__ = ["Document", "read_yaml", "validated"]
+__all__ = ["Document", "dotted", "read_yaml", "validated"]
 
 _MAX_BYTES = 1_000_000
 
@@ -27,10 +27,14 @@ class Document:
 
     def line_of(self, key_path: tuple[str | int, ...]) -> int | None:
         """The line of the longest known beginning of this key path."""
-        for length in range(len(key_path), 0, -1):
+        for length in range(len(key_path), -1, -1):
             if key_path[:length] in self._lines:
                 return self._lines[key_path[:length]]
         return None
+
+    def without_keys(self, at: tuple[str | int, ...]) -> Document:
+        """A document that says nothing, on the line of this key path: for what has a default for every key."""
+        return Document(self.path, {}, {(): self.line_of(at) or 1})
 
 
 def read_yaml(path: Path) -> Document:
@@ -81,17 +85,24 @@ def _walk(
             _walk(path, item, (*at, index), lines)
 
 
-def validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
-    """The document as the adapter's type. Raises DeploymentError with the line of the first broken rule."""
-    if not isinstance(document.value, dict):
-        found = "empty" if document.value is None else f"a {type(document.value).__name__}"
-        raise DeploymentError(document.path, f"must be a mapping of keys to values, and is {found}")
+def validated(document: Document, adapter: TypeAdapter[Any], at: tuple[str | int, ...] = ()) -> Any:
+    """The document, or what stands in it at a key path, as the adapter's type.
+
+    Raises DeploymentError with the line of the first broken rule.
+    """
+    part = document.value
+    for key in at:
+        part = part[key]
+    if not isinstance(part, dict):
+        found = "empty" if part is None else f"a {type(part).__name__}"
+        rule = f"must be a mapping of keys to values, and is {found}"
+        raise DeploymentError(document.path, rule, line=document.line_of(at), key=dotted(at) or None)
     try:
-        return adapter.validate_python(document.value)
+        return adapter.validate_python(part)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # The discriminator's tag stands in the location; it is not a key of the file.
-        location = tuple(part for part in first["loc"] if part not in ("batched", "hosted"))
+        location = (*at, *(part for part in first["loc"] if part not in ("batched", "hosted")))
         message, value = first["msg"].removeprefix("Value error, "), f" (got {first['input']!r})"
         if first["type"] == "union_tag_invalid":
             location = (*location, "kind")
@@ -104,9 +115,10 @@ def validated(document: Document, adapter: TypeAdapter[Any]) -> Any:
         elif first["type"] in ("missing", "value_error"):
             value = ""
         raise DeploymentError(
-            document.path, f"{message}{value}", line=document.line_of(location), key=_dotted(location) or None
+            document.path, f"{message}{value}", line=document.line_of(location), key=dotted(location) or None
         ) from error
 
 
-def _dotted(location: tuple[str | int, ...]) -> str:
+def dotted(location: tuple[str | int, ...]) -> str:
+    """A key path as people write it: `models[0].name`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")

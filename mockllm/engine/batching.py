@@ -165,6 +165,9 @@ class BatchedReplica:
     def num_waiting(self) -> int:
         return len(self._line) + len(self._held) + len(self._incoming)
 
+    def parts(self) -> tuple[tuple[str, BatchedReplica]]:
+        return (("0", self),)
+
     @property
     def num_steps(self) -> int:
         """Finished steps, whole stretches only."""
@@ -580,9 +583,9 @@ class BatchedReplica:
             left, watched = sequence.size - sequence.given, self._every_token and sequence.request.watched
             totals = self._totals(sequence, left)
             self._prefilling.remove(sequence)
+            if sequence.given == 0 and (watched or sequence.request.tell_first):
+                out.append(Began(sequence.request.request_id, at, CacheUse(sequence.num_cached or 0)))
             if watched:
-                if sequence.given == 0:
-                    out.append(Began(sequence.request.request_id, at, CacheUse(sequence.num_cached or 0)))
                 out.append(Tokens(sequence.request.request_id, at, sequence.given, 1))
             sequence.begin(stretch, self._steps, totals)
             self._num_decodes += 1

@@ -10,7 +10,7 @@ Behind HTTP a driver sleeps until `due()`; in virtual time a loop jumps there. S
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -21,7 +21,24 @@ from mockllm.events import EventQueue
 from mockllm.model import Began, Emission, Forced, Refused, Request, Tokens
 from mockllm.streams import Streams
 
-__all__ = ["Engine", "Overhead", "Replica", "ServedModel"]
+__all__ = ["Engine", "Overhead", "Replica", "ServedModel", "Serving"]
+
+
+class Serving(Protocol):
+    """What a driver drives: an engine, or a stack in front of one."""
+
+    counts: Counts
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]: ...  # by the names that clients may ask for
+    @property
+    def backends(self) -> Mapping[str, ServedModel]: ...  # those that have replicas of their own
+    @property
+    def idle(self) -> bool: ...  # nothing is on its way, though something may be due: a health check, a schedule
+    def submit(self, request: Request, now: float) -> None: ...
+    def cancel(self, request_id: str, now: float) -> bool: ...
+    def due(self) -> float: ...
+    def advance(self, now: float) -> list[Emission]: ...
 
 
 class Replica(Protocol):
@@ -35,6 +52,7 @@ class Replica(Protocol):
     def num_running(self) -> int: ...
     @property
     def num_waiting(self) -> int | None: ...  # None where there is no queue to look into
+    def parts(self) -> Sequence[tuple[str, Replica]]: ...  # what it is made of, by name; itself if it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,10 @@ class Overhead:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model under its public name: how long its answers are, and what produces them."""
+    """A model under its public name: how long its answers are, and what produces them.
+
+    `block_size` is that of its KV cache, None where nobody can look into one; `prefix_caching`: it knows blocks by name.
+    """
 
     name: str
     length: AnswerLength
@@ -55,6 +76,8 @@ class ServedModel:
     replica: Replica
     aside: Replica  # for requests that demand their own timing: beside the queue
     reasoning: ReasoningLength
+    block_size: int | None = None
+    prefix_caching: bool = False
 
 
 class Engine:
@@ -104,6 +127,16 @@ class Engine:
             return False
         self.counts.num_cancelled += 1
         return True
+
+    @property
+    def backends(self) -> Mapping[str, ServedModel]:
+        """All models: every name is a model's own."""
+        return self.models
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is on its way."""
+        return not self._where and not self._refused
 
     def due(self) -> float:
         """The next instant at which something happens; inf when idle."""

@@ -186,8 +186,8 @@ class HostedReplica:
             sizes = _first_tokens(sizes, end.num_output_tokens)
         span = ChunkSpan(list(accumulate(gaps[: len(sizes) - 1], initial=first_at)), sizes)
         answer = _Answer(request, span, reason, cache, end)
-        stop_at_each = self._every_token and request.watched
-        self._schedule(span.instants[0] if stop_at_each else span.instants[-1], answer)
+        stop_at_first = (self._every_token and request.watched) or request.tell_first
+        self._schedule(span.instants[0] if stop_at_first else span.instants[-1], answer)
 
     def _end_of_answer(self, request: Request, sizes: list[int], size: int) -> Cut | None:
         """Where the answer breaks off, if it does: as the request demands, or by the profile's share of cuts."""
@@ -219,6 +219,11 @@ class HostedReplica:
                 if self._every_token and event.request.watched:
                     self._tell_chunk(event, at, out)
                     continue
+                if event.request.tell_first and not event.told:
+                    event.told = 1
+                    out.append(Began(event.request.request_id, at, event.cache))
+                    events.put_off(event.span.instants[-1])
+                    continue
                 num = sum(event.span.sizes)
                 out.append(Tokens(event.request.request_id, at, 0, num, event.span))
                 self._end(event, num, at, out)
@@ -235,6 +240,9 @@ class HostedReplica:
     @property
     def num_waiting(self) -> None:
         return None
+
+    def parts(self) -> tuple[tuple[str, HostedReplica]]:
+        return (("0", self),)
 
     def _happens(self, what: str, request: Request, share: float) -> bool:
         return share > 0 and self._streams.uniform(what, request.shared_key) < share

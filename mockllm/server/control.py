@@ -6,6 +6,9 @@
     X-Mock-Cut-After-Tokens           the connection breaks after so many tokens
     X-Mock-Error-After-Tokens         the stream ends there with an error of the provider's
     X-Mock-Batch                      the request belongs to this batch
+    X-Mock-User, -Feature, -Tier, -Region, -Session     on whose behalf it comes, for the policies of a stack
+    X-Mock-Priority                   P0, P1 or P2
+    X-Mock-Intent, -Task, -Difficulty what it is about, as the workload knows: caches and routers are judged by it
 
 `/mock/settings` holds the same for every request of a model, with a share of requests that it strikes. It changes as a
 whole or not at all, and a name that does not exist is an error, in a header as in the settings.
@@ -20,6 +23,7 @@ import msgspec
 from msgspec import Meta, field
 
 from mockllm.model import Forced
+from mockllm.passage import Urgency
 from mockllm.streams import Streams
 from mockllm.wire.errors import ApiError, invalid
 
@@ -31,6 +35,7 @@ _MAX_MS = 3_600_000.0
 Milliseconds = Annotated[float, Meta(ge=0, le=_MAX_MS)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
+Label = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Demand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -44,6 +49,15 @@ class Demand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     cut_after_tokens: Tokens | None = None
     error_after_tokens: Tokens | None = None
     batch: Annotated[str, Meta(max_length=200)] | None = None
+    user: Label | None = None
+    feature: Label | None = None
+    tier: Label | None = None
+    region: Label | None = None
+    session: Label | None = None
+    priority: Urgency | None = None
+    intent: Label | None = None
+    task: Label | None = None
+    difficulty: Share | None = None
 
     @property
     def forced(self) -> Forced | None:

@@ -7,12 +7,12 @@ gave has no power and no energy: absent is not 0. Clocks and temperatures are no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 from uuid import NAMESPACE_DNS, uuid5
 
 from mockllm.engine.batching import BatchedReplica
-from mockllm.engine.engine import ServedModel
+from mockllm.engine.engine import Replica, ServedModel
 from mockllm.engine.gpu import Gpu, GpuReading
 
 __all__ = ["HOSTNAME", "dcgm_text"]
@@ -84,14 +84,20 @@ def dcgm_text(models: Mapping[str, ServedModel], now: float) -> str:
 
 def _readings(models: Mapping[str, ServedModel], now: float) -> list[tuple[str, Gpu, GpuReading]]:
     found: list[tuple[str, Gpu, GpuReading]] = []
-    for name, model in models.items():
-        replica = model.replica
+    for name, replica in _replicas(models):
         if not isinstance(replica, BatchedReplica) or replica.gpus is None:
             continue
         reading = replica.gpus.read(now, replica.running_stretch(now))
         for rank in range(replica.gpus.num_gpus):
             found.append((_labels(len(found), name, rank, replica.gpus.gpu), replica.gpus.gpu, reading))
     return found
+
+
+def _replicas(models: Mapping[str, ServedModel]) -> Iterator[tuple[str, Replica]]:
+    """Every replica by a name of its own: the model's, where it is the only one."""
+    for name, model in models.items():
+        parts = model.replica.parts()
+        yield from ((name if replica is model.replica else part, replica) for part, replica in parts)
 
 
 def _labels(number: int, model: str, rank: int, gpu: Gpu) -> str:

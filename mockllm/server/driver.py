@@ -11,7 +11,7 @@ from math import inf
 from typing import Protocol
 
 from mockllm.clock import Clock
-from mockllm.engine.engine import Engine
+from mockllm.engine.engine import Serving
 from mockllm.model import Began, Emission, Request, Tokens
 
 __all__ = ["Deliver", "Driver", "Timer"]
@@ -30,7 +30,7 @@ class Timer(Protocol):
 class Driver:
     """Runs one engine in real time and hands every emission to the request it belongs to."""
 
-    def __init__(self, engine: Engine, clock: Clock, timer: Timer) -> None:
+    def __init__(self, engine: Serving, clock: Clock, timer: Timer) -> None:
         self.engine = engine
         self.clock = clock
         self._timer = timer

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from mockllm.call import Call, Usage
 from mockllm.clock import Clock
 from mockllm.content.reply import Reply
 from mockllm.model import CacheUse, Cut, Finished, Refused, Request
+from mockllm.passage import Passage
 from mockllm.server.driver import Deliver, Driver
 from mockllm.server.ledger import Entry, Ledger
-from mockllm.wire.dialect import End, Writer
+from mockllm.wire.dialect import Context, Dialect, End, Writer
 
 __all__ = ["Exchange"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Exchange:
-    """All that one answer needs. `requests` and `replies`: one a choice."""
+    """All that one answer needs. `requests` and `replies`: one a choice. `passage`: what it met in the stack, if it met one."""
 
     call: Call
-    provider: str
+    dialect: Dialect
+    context: Context
     request_id: str
     requests: Sequence[Request]
     replies: Sequence[Reply]
-    writer: Writer
     entry: Entry
     driver: Driver
     ledger: Ledger
     clock: Clock
+    passage: Passage | None = field(default=None, init=False)
+
+    @property
+    def provider(self) -> str:
+        """Whose errors and headers the answer has."""
+        return self.dialect.provider
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Made when the answer begins: who answers, and what, is known by then."""
+        return self.dialect.writer(self.call, self.context, self.replies)
+
+    def met(self, passage: Passage | None) -> None:
+        """What the stack did with the request: another model may have answered, or a cache with what it kept."""
+        if passage is None or self.passage is not None:
+            return
+        self.passage = passage
+        if passage.model != self.requests[0].model:
+            self.call = replace(self.call, model=passage.model)
+        if isinstance(passage.payload, Reply):
+            self.replies = [passage.payload]
 
     def submit(self, listeners: Sequence[Deliver]) -> None:
         """Give every choice to the engine; choice number i is told to `listeners[i]`."""
@@ -81,6 +104,7 @@ class Exchange:
 
     def refused(self, refusal: Refused) -> None:
         """The engine did not take the request."""
+        self.met(refusal.passage)
         self._close("refused", refusal.status, refusal.at)
 
     def end_of(self, end: Finished | Cut) -> End:
@@ -89,4 +113,6 @@ class Exchange:
 
     def _close(self, outcome: str, status: int | None, at: float) -> None:
         self.entry.outcome, self.entry.status, self.entry.finished_at = outcome, status, at
+        if self.passage is not None:
+            self.entry.met(self.passage)
         self.ledger.close(self.entry)

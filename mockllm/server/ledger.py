@@ -15,6 +15,7 @@ from typing import IO
 import msgspec
 
 from mockllm.clock import boot_id, clock_pair
+from mockllm.passage import Passage
 
 __all__ = ["LATENESS_BUCKETS", "Entry", "Ledger", "ledger_header"]
 
@@ -53,6 +54,24 @@ class Entry(msgspec.Struct, kw_only=True):
     queue_s: float | None = None
     status: int | None = None
     outcome: str | None = None
+    # What the stack did with it; null without one.
+    model_served: str | None = None
+    source: str | None = None
+    replica: str | None = None
+    cache_outcome: str | None = None
+    wrong_hit: bool | None = None
+    num_attempts: int | None = None
+    waited_s: dict[str, float] | None = None
+    notes: list[str] | None = None
+    cost_usd: float | None = None
+    saved_usd: dict[str, float] | None = None
+
+    def met(self, passage: Passage) -> None:
+        """Note what the request met in the stack."""
+        self.model_served, self.source, self.replica = passage.model, passage.source, passage.replica
+        self.cache_outcome, self.wrong_hit = passage.cache_outcome, passage.wrong_hit
+        self.num_attempts, self.cost_usd = passage.num_attempts, passage.cost_usd
+        self.waited_s, self.notes, self.saved_usd = dict(passage.waited_s), list(passage.notes), passage.saved_usd
 
 
 def ledger_header() -> dict[str, object]:

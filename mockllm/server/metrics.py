@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from mockllm.engine.batching import BatchedReplica
-from mockllm.engine.engine import Engine
+from mockllm.engine.engine import Serving
 from mockllm.server.dcgm import dcgm_text
 from mockllm.server.histograms import Histogram
 from mockllm.server.ledger import LATENESS_BUCKETS, Entry, Ledger
@@ -52,9 +52,9 @@ _GEN_AI = (
 class Metrics(Collector):
     """All metrics of one mock: watches its ledger, and reads its engine when somebody scrapes."""
 
-    def __init__(self, engine: Engine, ledger: Ledger) -> None:
+    def __init__(self, engine: Serving, ledger: Ledger) -> None:
         self._engine, self._ledger = engine, ledger
-        self._vllm = {name: VllmFold(model.length.max_model_len) for name, model in engine.models.items()}
+        self._vllm = {name: VllmFold(model.length.max_model_len) for name, model in engine.backends.items()}
         self._gen_ai = GenAiFold()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -62,14 +62,15 @@ class Metrics(Collector):
 
     def observe(self, entry: Entry) -> None:
         """Count an entry that was closed just now."""
-        name = entry.model if entry.model in self._vllm else _ANY
+        answered = entry.model_served or entry.model
+        name = answered if answered in self._vllm else _ANY if _ANY in self._vllm else next(iter(self._vllm))
         took = latencies(entry)
         self._vllm[name].observe(entry, took)
         self._gen_ai.observe(name, entry, took)
 
     def exposition(self, now: float) -> bytes:
         """Everything in Prometheus' text format; `now` is on the clock that drives the engine."""
-        return generate_latest(self._registry) + dcgm_text(self._engine.models, now).encode()
+        return generate_latest(self._registry) + dcgm_text(self._engine.backends, now).encode()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
@@ -87,10 +88,11 @@ class Metrics(Collector):
     def _gauges(self) -> Iterator[Metric]:
         running = GaugeMetricFamily("vllm:num_requests_running", "Requests in the batch.", labels=_ENGINE)
         waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Requests in the queue.", labels=_ENGINE)
-        for name, model in self._engine.models.items():
-            running.add_metric([name, "0"], model.replica.num_running)
-            if model.replica.num_waiting is not None:
-                waiting.add_metric([name, "0"], model.replica.num_waiting)
+        for name, model in self._engine.backends.items():
+            for part, replica in model.replica.parts():
+                running.add_metric([name, part], replica.num_running)
+                if replica.num_waiting is not None:
+                    waiting.add_metric([name, part], replica.num_waiting)
         yield running
         yield waiting
 
@@ -103,17 +105,17 @@ class Metrics(Collector):
         # The model's name is ours: two models with equal caches would be one series twice.
         config = ("num_gpu_blocks", "block_size", "enable_prefix_caching")
         info = GaugeMetricFamily("vllm:cache_config_info", "The KV cache's sizes.", labels=(*_ENGINE, *config))
-        for name, model in self._engine.models.items():
-            replica = model.replica
+        replicas = ((name, *part) for name, model in self._engine.backends.items() for part in model.replica.parts())
+        for name, part, replica in replicas:
             if not isinstance(replica, BatchedReplica):
                 continue
-            queries.add_metric([name, "0"], replica.num_queried_tokens)
-            hits.add_metric([name, "0"], replica.num_hit_tokens)
-            preemptions.add_metric([name, "0"], replica.num_preemptions)
+            queries.add_metric([name, part], replica.num_queried_tokens)
+            hits.add_metric([name, part], replica.num_hit_tokens)
+            preemptions.add_metric([name, part], replica.num_preemptions)
             kv = replica.kv
             if kv.num_blocks is not None:
-                usage.add_metric([name, "0"], kv.usage)
-                info.add_metric([name, "0", str(kv.num_blocks), str(kv.block_size), str(kv.prefix_caching)], 1)
+                usage.add_metric([name, part], kv.usage)
+                info.add_metric([name, part, str(kv.num_blocks), str(kv.block_size), str(kv.prefix_caching)], 1)
         yield from (usage, queries, hits, preemptions, info)
 
     def _counters(self) -> Iterator[Metric]:

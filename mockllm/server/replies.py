@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 from starlette.responses import Response
 
+from mockllm.passage import Passage
 from mockllm.wire.errors import ApiError, error_body
 
-__all__ = ["error_response", "json_body", "provider_headers"]
+__all__ = ["error_response", "json_body", "passage_headers", "provider_headers"]
 
 _OPENAI_VERSION = "2020-10-01"
 _ORGANIZATION = "org-mock"
@@ -24,6 +25,24 @@ def provider_headers(provider: str, request_id: str, spent_s: float) -> dict[str
         "openai-organization": _ORGANIZATION,
         "openai-processing-ms": str(max(0, round(spent_s * 1000))),
     }
+
+
+def passage_headers(provider: str, passage: Passage) -> dict[str, str]:
+    """What a gateway says of the way a request took; names that do not fit into a header are left out."""
+    waited_ms = 1000 * sum(passage.waited_s.values())
+    shown = {
+        "x-mock-model": passage.model,
+        "x-mock-source": passage.source,
+        "x-mock-replica": passage.replica,
+        "x-mock-cache": passage.cache_outcome,
+        "x-mock-attempts": str(passage.num_attempts),
+        "x-mock-waited-ms": f"{waited_ms:.3f}",
+    }
+    return {name: value for name, value in shown.items() if value is not None and _fits(value)}
+
+
+def _fits(value: str) -> bool:
+    return value.isascii() and value.isprintable()
 
 
 def error_response(

@@ -18,7 +18,7 @@ from mockllm.model import Began, CacheUse, Cut, Emission, Finished, Refused, Tok
 from mockllm.server.exchange import Exchange
 from mockllm.server.protocol import StreamCap
 from mockllm.server.pump import Pump
-from mockllm.server.replies import error_response, provider_headers
+from mockllm.server.replies import error_response, passage_headers, provider_headers
 from mockllm.wire.errors import ApiError, from_refusal, overloaded
 
 __all__ = ["DIRECT_SEND", "Answering", "StreamCut"]
@@ -156,7 +156,8 @@ class _Answer:
     def _send_error(self, error: ApiError) -> None:
         """Instead of an answer; nothing of one was sent."""
         exchange = self.exchange
-        response = error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s())
+        extra = None if exchange.passage is None else passage_headers(exchange.provider, exchange.passage)
+        response = error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s(), headers=extra)
         start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         self.pump.put(start)
         self.pump.put({"type": "http.response.body", "body": bytes(response.body), "more_body": False})
@@ -166,7 +167,9 @@ class _Answer:
         return self.exchange.clock.now() - self.exchange.entry.received_at
 
     def _headers(self) -> dict[str, str]:
-        return provider_headers(self.exchange.provider, self.exchange.request_id, self._spent_s())
+        exchange = self.exchange
+        headers = provider_headers(exchange.provider, exchange.request_id, self._spent_s())
+        return headers if exchange.passage is None else headers | passage_headers(exchange.provider, exchange.passage)
 
     def _wrote(self, planned_at: float, num_tokens: int) -> None:
         """A content write was handed to the socket just now."""
@@ -193,7 +196,7 @@ class _Stream(_Answer):
             if not more:
                 self._write(more_body=True)
         elif isinstance(emission, Began):
-            self._begin(emission.cache)
+            self._begin(emission)
         elif isinstance(emission, Finished):
             self._end(choice, emission)
         elif isinstance(emission, Refused):
@@ -201,15 +204,16 @@ class _Stream(_Answer):
         else:
             self._cut(emission)
 
-    def _begin(self, cache: CacheUse) -> None:
+    def _begin(self, began: Began) -> None:
         """The first token is about to come: headers, and what comes before the words."""
         if self._started:
             return
-        self._started, self._cache = True, cache
+        self._started, self._cache = True, began.cache
+        self.exchange.met(began.passage)
         # The events are ready-made and need no pings between tokens; the response is there for its headers.
         headers = EventSourceResponse(iter(()), headers=self._headers(), ping=0).raw_headers
         self.pump.put({"type": "http.response.start", "status": 200, "headers": headers})
-        self._held.append(self.exchange.writer.opening(self.exchange.prompt_usage(cache)))
+        self._held.append(self.exchange.writer.opening(self.exchange.prompt_usage(began.cache)))
 
     def _end(self, choice: int, end: Finished) -> None:
         exchange = self.exchange
@@ -262,12 +266,14 @@ class _Whole(_Answer):
 
     def _take(self, choice: int, emission: Emission, more: bool) -> None:
         if isinstance(emission, Finished):
+            self.exchange.met(emission.passage)
             ends = self._all_ended(choice, emission)
             if ends is not None:
                 self._answer(ends)
         elif isinstance(emission, Refused):
             self._refuse(emission)
         elif isinstance(emission, Cut):
+            self.exchange.met(emission.passage)
             self._cut(emission)
 
     def _answer(self, ends: list[Finished]) -> None:

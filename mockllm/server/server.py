@@ -14,11 +14,11 @@ from mockllm.content.prompt import Prompt, read_prompt
 from mockllm.content.reply import Reply
 from mockllm.content.schema import SchemaError
 from mockllm.deployment import Deployment
-from mockllm.engine.batching import BatchedReplica
-from mockllm.engine.engine import Engine, ServedModel
+from mockllm.engine.engine import ServedModel, Serving
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.model import Request
 from mockllm.server.alarm import best_timer
+from mockllm.server.asking import query_of, tenant_of, urgency_of
 from mockllm.server.control import Demand, Settings, demand_of, merged
 from mockllm.server.driver import Driver
 from mockllm.server.exchange import Exchange
@@ -41,7 +41,7 @@ class Server:
     """The parts of one running mock."""
 
     deployment: Deployment
-    engine: Engine
+    engine: Serving
     ledger: Ledger
     clock: RealClock
     composer: Composer
@@ -123,6 +123,21 @@ class Server:
             self._request(f"{request_id}-{number}" if number else request_id, each, call, served, prompt, reply, demand)
             for number, (each, reply) in enumerate(zip(_keys(key, call.num_choices), replies, strict=True))
         ]
+        if self.deployment.has_stack:
+            tenant, query = tenant_of(headers, body, demand), query_of(dialect.name, call, body, demand)
+            urgency, batch = urgency_of(call, demand), demand.batch is not None
+            requests = [
+                replace(
+                    each,
+                    tenant=tenant,
+                    query=query,
+                    urgency=urgency,
+                    batch=batch,
+                    choice=number,
+                    payload=replies[number],
+                )
+                for number, each in enumerate(requests)
+            ]
         entry = Entry(
             request_id=request_id,
             client_request_id=client_request_id,
@@ -135,12 +150,9 @@ class Server:
             service_tier="batch" if demand.batch else call.service_tier,
         )
         tag = dialect.tag_prefix + request_id.removeprefix("req_")
-        hosted = not isinstance(served.replica, BatchedReplica)
+        hosted = served.block_size is None
         context = Context(tag, self.started_at_epoch + int(received_at), hosted, key, self.streams)
-        writer = dialect.writer(call, context, replies)
-        return Exchange(
-            call, dialect.provider, request_id, requests, replies, writer, entry, driver, self.ledger, self.clock
-        )
+        return Exchange(call, dialect, context, request_id, requests, replies, entry, driver, self.ledger, self.clock)
 
     def _reply(self, call: Call, key: str, served: ServedModel, demand: Demand) -> Reply:
         length = served.length
@@ -171,15 +183,14 @@ class Server:
 
     def _block_hashes(self, served: ServedModel, prompt: Prompt, reply: Reply) -> tuple[int, ...]:
         """The names of the full KV blocks: where the answer stays in the cache, its blocks too, for the next turn."""
-        replica = served.replica
-        if not isinstance(replica, BatchedReplica):
+        if served.block_size is None:
             return prompt.block_hashes(_HOSTED_BLOCK_TOKENS)
-        if not replica.kv.prefix_caching:
+        if not served.prefix_caching:
             return ()
         # After reasoning or tool calls the next prompt does not go on as this answer did.
         spoken = reply.parts[0].text() if [part.kind for part in reply.parts] == ["text"] else ""
         whole = Prompt(prompt.ids + self.tokenizer.encode(spoken), None)
-        return whole.block_hashes(replica.kv.block_size)
+        return whole.block_hashes(served.block_size)
 
 
 def _beyond_model(call: Call, max_model_len: int) -> ApiError | None:

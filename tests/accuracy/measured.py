@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from mockllm import Engine, Finished, Request, Tokens, chunks_of
+from mockllm import Finished, Request, Serving, Tokens, chunks_of
 
 __all__ = ["Times", "percentile", "run_load"]
 
@@ -37,7 +37,7 @@ class Times:
         return Times(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
-def run_load(engine: Engine, arrivals: Iterable[tuple[float, Request]], *, cap: float = inf) -> Times:
+def run_load(engine: Serving, arrivals: Iterable[tuple[float, Request]], *, cap: float = inf) -> Times:
     """Drive the engine through the arrivals with at most `cap` requests in flight; a later one waits at the client."""
     arrived: dict[str, float] = {}
     sent: dict[str, float] = {}

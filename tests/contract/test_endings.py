@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ class Client:
 def app_of(profile: str = "instant", **changes: Any) -> Any:
     deployment = load_deployment(profile)
     (only,) = deployment.profiles.values()
-    return create_app(deployment.model_copy(update={"profiles": {"m": only.model_copy(update=changes)}}))
+    return create_app(replace(deployment, profiles={"m": only.model_copy(update=changes)}))
 
 
 def entries(app: Any) -> list[dict[str, Any]]:

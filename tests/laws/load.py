@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
-from mockllm import Chunk, Cut, Emission, Engine, Finished, Refused, Request, Tokens, chunks_of
+from mockllm import Chunk, Cut, Emission, Finished, Refused, Request, Serving, Tokens, chunks_of
 from mockllm.deployment import Deployment, build_engine
 from mockllm.model import Began
 from mockllm.profile import BatchedProfile, HostedProfile
@@ -54,7 +54,7 @@ def deployment(seed: int = 7) -> Deployment:
     return Deployment(name="law", seed=seed, profiles={"m": BATCHED, "t": TIGHT, "d": DRAFTED, "h": HOSTED})
 
 
-def engine(*, every_token: bool, seed: int = 7) -> Engine:
+def engine(*, every_token: bool, seed: int = 7) -> Serving:
     return build_engine(deployment(seed), every_token=every_token)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mockllm import Cut, Engine, Finished, Refused, Request, simulate
+from mockllm import Cut, Engine, Finished, Refused, Request, Serving, simulate
 from mockllm.call import Call, Usage
 from mockllm.content.reply import Part, Reply
 from mockllm.content.text import Speaker
@@ -18,7 +18,8 @@ from mockllm.wire.openai_chat import ChatWriter, parse
 from tests.laws.load import engine, loads, told
 
 
-def balance(engine: Engine) -> None:
+def balance(engine: Serving) -> None:
+    assert isinstance(engine, Engine)
     counts = engine.counts
     in_replicas = sum(model.replica.num_running + (model.replica.num_waiting or 0) for model in engine.models.values())
     ended = counts.num_finished + counts.num_refused + counts.num_cut + counts.num_cancelled

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mockllm import Emission, Engine, Finished, ManualClock, Request, simulate
+from mockllm import Emission, Finished, ManualClock, Request, Serving, simulate
 from mockllm.server.driver import Driver
 from tests.laws.load import engine, loads, told
 
@@ -34,7 +34,7 @@ class HandTimer:
         ring()
 
 
-def drive(engine: Engine, arrivals: list[tuple[float, Request]]) -> list[Emission]:
+def drive(engine: Serving, arrivals: list[tuple[float, Request]]) -> list[Emission]:
     """Run the server's own driver by hand: the clock stands still until an alarm or an arrival."""
     clock, timer = ManualClock(), HandTimer()
     out: list[Emission] = []

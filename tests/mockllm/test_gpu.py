@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mockllm import Request
 from mockllm.deployment import Deployment, build_engine, load_profile
 from mockllm.engine.batching import BatchedReplica
-from mockllm.engine.engine import Engine
+from mockllm.engine.engine import Serving
 from mockllm.engine.gpu import Gpu, GpuMeter, GpuReading
 from mockllm.engine.latency import StepLoad
 from mockllm.hardware import load_gpu, load_llm
@@ -34,18 +34,18 @@ def profile(name: str = "h100-8b", **changes: object) -> BatchedProfile:
     return found.model_copy(update=changes)
 
 
-def serve(*profiles: BatchedProfile) -> Engine:
+def serve(*profiles: BatchedProfile) -> Serving:
     models: dict[str, Profile] = {f"m{number}": one for number, one in enumerate(profiles)}
     return build_engine(Deployment(name="gpus", seed=3, profiles=models), every_token=True)
 
 
-def replica_of(engine: Engine, model: str = "m0") -> BatchedReplica:
+def replica_of(engine: Serving, model: str = "m0") -> BatchedReplica:
     replica = engine.models[model].replica
     assert isinstance(replica, BatchedReplica)
     return replica
 
 
-def read(engine: Engine, now: float, model: str = "m0") -> GpuReading:
+def read(engine: Serving, now: float, model: str = "m0") -> GpuReading:
     """What a scrape at `now` reads; the engine has done what was due, as its driver sees to."""
     engine.advance(now)
     replica = replica_of(engine, model)
@@ -94,7 +94,7 @@ def arrivals(drawn: list[tuple[float, int, int]]) -> list[tuple[float, Request]]
     return out
 
 
-def finish(engine: Engine, load: list[tuple[float, Request]]) -> float:
+def finish(engine: Serving, load: list[tuple[float, Request]]) -> float:
     """Everything to its end, which is returned."""
     now = 0.0
     for at, request in load:

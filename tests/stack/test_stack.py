@@ -1,0 +1,259 @@
+"""The stack itself, with stages that do one thing each: what every policy may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mockllm import Cut, Emission, Finished, ManualClock, Refused, Request, Tokens, simulate
+from mockllm.model import Began
+from mockllm.server.driver import Driver
+from mockllm.stack.stage import (
+    HELD,
+    Again,
+    Answered,
+    Arrival,
+    Beside,
+    End,
+    Flight,
+    Later,
+    Leaving,
+    Mirrored,
+    Refusal,
+    Release,
+    Stage,
+    Strike,
+)
+from tests.stack.build import ask, end_of, ends, engine, passage_of, run, stack
+
+
+@dataclass
+class Scripted(Stage):
+    """Says what it is told to say, and keeps a diary."""
+
+    steps: dict[str, list[Arrival]] = field(default_factory=dict)
+    answers: dict[str, list[Leaving]] = field(default_factory=dict)
+    timed: list[tuple[float, str, Any]] = field(default_factory=list)
+    diary: list[tuple[float, str, str]] = field(default_factory=list)
+    flights: dict[str, Flight] = field(default_factory=dict)
+    name: str = "scripted"
+
+    def arrive(self, flight: Flight, now: float) -> Arrival:
+        name = flight.asked.request_id
+        self.diary.append((now, "arrive", name))
+        self.flights[name] = flight
+        return self.steps.get(name, [None]).pop(0) if self.steps.get(name) else None
+
+    def leave(self, flight: Flight, end: End, now: float) -> Leaving:
+        name = flight.asked.request_id
+        self.diary.append((now, f"leave {type(end).__name__}", name))
+        step = self.answers[name].pop(0) if self.answers.get(name) else None
+        if isinstance(step, Again):
+            return Again(now + step.at)
+        return step
+
+    def due(self) -> float:
+        return self.timed[0][0] if self.timed else inf
+
+    def advance(self, now: float) -> Iterable[Release]:
+        while self.timed and self.timed[0][0] <= now:
+            _, name, step = self.timed.pop(0)
+            yield self.flights[name], step
+
+
+def test_without_a_stage_the_stack_says_what_the_engine_says() -> None:
+    load = [(n * 0.3, ask(n, "large" if n % 2 else "small", watched=bool(n % 3))) for n in range(40)]
+    expected = list(simulate(engine(), load))
+    got = run(stack(), load)
+    strip = [each._replace(passage=None) if not isinstance(each, Tokens) else each for each in got]
+    assert strip == expected
+
+
+def test_a_wait_is_counted_by_the_stage_that_asked_for_it() -> None:
+    out = run(stack(Scripted(steps={"r0": [Later(2.5)]})), [(0.0, ask(0))])
+    assert end_of(out, 0).at == pytest.approx(2.5 + 1.0 + 49 * 0.1)
+    assert passage_of(out, 0).waited_s == {"scripted": 2.5}
+
+
+def test_a_held_request_goes_on_when_its_stage_lets_it_go() -> None:
+    stage = Scripted(steps={"r0": [HELD]}, timed=[(7.0, "r0", None)])
+    out = run(stack(stage), [(0.0, ask(0, "small"))])
+    assert end_of(out, 0).at == pytest.approx(7.0 + 0.2 + 49 * 0.02)
+    assert [what for _, what, _ in stage.diary] == ["arrive", "leave Finished"]
+
+
+def test_a_refusal_leaves_only_the_stages_before_it() -> None:
+    outer, inner = Scripted(name="outer"), Scripted(steps={"r0": [Refusal(429, "limit", "no", 3.0)]}, name="inner")
+    out = run(stack(outer, inner), [(1.0, ask(0))])
+    assert [type(each) for each in out] == [Refused]
+    assert (out[0].at, out[0].status, out[0].retry_after_s) == (1.0, 429, 3.0)  # type: ignore[union-attr]
+    assert [what for _, what, _ in outer.diary] == ["arrive", "leave Refused"]
+    assert [what for _, what, _ in inner.diary] == ["arrive"]
+
+
+def test_an_answer_of_a_stage_is_read_out_at_its_pace() -> None:
+    subject = stack(Scripted(steps={"r0": [Answered(2.0, "exact", 11, "stop", "kept words", 0.1)]}))
+    out = run(subject, [(1.0, ask(0))])
+    end = end_of(out, 0)
+    assert isinstance(end, Finished)
+    assert end.num_output_tokens == 11
+    assert end.at == pytest.approx(3.0)
+    assert (passage_of(out, 0).source, passage_of(out, 0).payload) == ("exact", "kept words")
+    assert passage_of(out, 0).cost_usd is None
+    assert subject.num_calls == 0
+
+
+def test_trying_again_is_a_new_call_and_the_stages_further_in_are_met_again() -> None:
+    outer = Scripted(answers={"r0": [Again(4.0)]}, name="outer")
+    inner = Scripted(name="inner")
+    out = run(stack(outer, inner), [(0.0, ask(0, "small", watched=False))])
+    once = 0.2 + 49 * 0.02
+    assert end_of(out, 0).at == pytest.approx(2 * once + 4.0)
+    assert [what for _, what, _ in inner.diary] == ["arrive", "leave Finished"] * 2
+    assert passage_of(out, 0).num_attempts == 2
+    assert passage_of(out, 0).cost_usd == pytest.approx(2 * (100 * 0.1 + 50 * 0.4) / 1e6)
+    assert sum(isinstance(each, Tokens) for each in out) == 1  # the answer that was thrown away is not seen
+
+
+def test_what_has_begun_is_not_tried_again() -> None:
+    stage = Scripted(answers={"r0": [Again(4.0)]})
+    out = run(stack(stage), [(0.0, ask(0, "small", watched=True))])
+    assert passage_of(out, 0).num_attempts == 1
+
+
+def test_a_held_back_answer_comes_whole() -> None:
+    class Patient(Scripted):
+        def arrive(self, flight: Flight, now: float) -> Arrival:
+            flight.hold_back = True
+            return super().arrive(flight, now)
+
+    out = run(stack(Patient()), [(0.0, ask(0, "small"))])
+    assert [type(each) for each in out] == [Began, Tokens, Finished]
+    assert [each.at for each in out] == pytest.approx([0.2 + 49 * 0.02] * 3)
+
+
+@pytest.mark.parametrize("every_token", [True, False])
+def test_of_two_calls_the_first_to_begin_answers(every_token: bool) -> None:
+    class Hedging(Scripted):
+        def arrive(self, flight: Flight, now: float) -> Arrival:
+            flight.request = replace(flight.request, tell_first=True)
+            return super().arrive(flight, now)
+
+    second = Beside(ask(0, "small", tell_first=True))
+    subject = stack(Hedging(timed=[(0.5, "r0", second)]), every_token=every_token)
+    out = run(subject, [(0.0, ask(0))])
+    assert end_of(out, 0).at == pytest.approx(0.5 + 0.2 + 49 * 0.02)
+    assert passage_of(out, 0).model == "small"
+    assert subject.num_calls == 2
+    assert subject.engine.counts.num_cancelled == 1
+    # The loser's prompt was read: it is paid for.
+    assert passage_of(out, 0).cost_usd == pytest.approx((100 * 2.0 + 100 * 0.1 + 50 * 0.4) / 1e6)
+
+
+def test_a_copy_is_sent_and_nobody_hears_of_it() -> None:
+    subject = stack(Scripted(steps={"r0": [Mirrored((ask(0, "large"),))]}))
+    out = run(subject, [(0.0, ask(0, "small"))])
+    assert end_of(out, 0).at == pytest.approx(0.2 + 49 * 0.02)
+    assert subject.num_calls == 2
+    assert subject.cost_usd == pytest.approx((100 * 0.1 + 50 * 0.4 + 100 * 2.0 + 50 * 8.0) / 1e6)
+    assert passage_of(out, 0).cost_usd == pytest.approx((100 * 0.1 + 50 * 0.4) / 1e6)
+
+
+def test_a_door_delays_and_cuts() -> None:
+    class Broken:
+        def __init__(self) -> None:
+            self.told: list[End] = []
+
+        def enter(self, request: Request, now: float) -> Strike:
+            return Strike(delay_s=3.0, cut=Cut("", 0.0, 10))
+
+        def left(self, request: Request, end: End, now: float) -> None:
+            self.told.append(end)
+
+    door = Broken()
+    out = run(stack(doors={"small": [door]}), [(0.0, ask(0, "small"))])
+    end = end_of(out, 0)
+    assert isinstance(end, Cut)
+    assert end.num_output_tokens == 10
+    assert end.at == pytest.approx(3.0 + 0.2 + 9 * 0.02)
+    assert len(door.told) == 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 5), st.sampled_from([None, Later(6.0), HELD, Refusal(429, "x", "x")]), st.booleans()),
+        min_size=1,
+        max_size=25,
+    ),
+    st.lists(st.tuples(st.integers(0, 24), st.floats(0, 9)), max_size=8),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_stage_is_left_once_for_every_request_that_went_on(
+    load: list[tuple[float, Any, bool]], cancels: list[tuple[int, float]]
+) -> None:
+    load = sorted(load, key=lambda each: each[0])
+    names = [f"r{n}" for n in range(len(load))]
+    held = [name for name, (_, step, _) in zip(names, load, strict=True) if step is HELD]
+    outer = Scripted(name="outer")
+    inner = Scripted(
+        steps={name: [step] for name, (_, step, _) in zip(names, load, strict=True)},
+        timed=[(8.0, name, None) for name in held],
+        name="inner",
+    )
+    subject = stack(outer, inner)
+    todo: list[tuple[float, int, Any]] = [(at, 0, ask(n, watched=w)) for n, (at, _, w) in enumerate(load)]
+    todo += [(load[v][0] + d, 1, f"r{v}") for v, d in cancels if v < len(load)]
+    out: list[Emission] = []
+    num_cancelled = 0
+    for at, kind, what in sorted(todo, key=lambda each: each[:2]):
+        out += subject.advance(at)
+        if kind == 0:
+            subject.submit(what, at)
+        else:
+            num_cancelled += subject.cancel(what, at)
+    out += subject.advance(1e6)
+    counts = subject.counts
+    assert subject.idle
+    assert subject.engine.idle
+    assert counts.num_submitted == counts.num_finished + counts.num_refused + counts.num_cancelled == len(load)
+    assert len(ends(out)) == len(load) - num_cancelled
+    for stage in (outer, inner):
+        left = [name for _, what, name in stage.diary if what.startswith("leave")]
+        refused = {name for name, (_, step, _) in zip(names, load, strict=True) if isinstance(step, Refusal)}
+        expected = set(names) - (refused if stage is inner else set())
+        assert sorted(left) == sorted(expected)
+    assert all(earlier.at <= later.at for earlier, later in pairwise(out))
+
+
+def test_both_clocks_say_the_same() -> None:
+    """The real-time driver, rung late or on time under a clock that stands still, and the virtual one."""
+
+    class Alarm:
+        def arm(self, at: float, ring: Any) -> None: ...
+        def disarm(self) -> None: ...
+
+    def subject(every_token: bool) -> Any:
+        steps: dict[str, list[Arrival]] = {f"r{n}": [Later(n * 0.4 + 1.0)] for n in range(0, 30, 3)}
+        steps |= {f"r{n}": [Answered(n * 0.4 + 0.5, "cache", 20, token_s=0.01)] for n in range(1, 30, 3)}
+        return stack(Scripted(steps=steps, answers={"r2": [Again(0.7)]}), every_token=every_token)
+
+    load = [(n * 0.4, ask(n, "small", watched=n != 2)) for n in range(30)]
+    virtual = {each.request_id: each for each in run(subject(False), load) if isinstance(each, Finished)}
+    clock, told = ManualClock(), dict[str, Emission]()
+    driver = Driver(subject(True), clock, Alarm())
+    for at, request in load:
+        clock.move_to(at)
+        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
+    clock.move_to(100.0)
+    driver.ring()
+    assert {name: (each.at, each.num_output_tokens) for name, each in virtual.items()} == {
+        name: (each.at, each.num_output_tokens)  # type: ignore[union-attr]
+        for name, each in told.items()
+    }
