@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -17,6 +18,11 @@ _TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _NUM_POLLS = 500
 _SLOW_REQUESTS = 50  # of a batch that is still at work when the test gets to it; every answer takes a second or more
+_JSON = {"content-type": "application/json"}
+_LATE = {
+    **_JSON,
+    "X-Mock-TTFT-MS": "30000",
+}  # of a response that is still at work when the test gets to it, and cancels it
 
 
 class Objects:
@@ -45,6 +51,15 @@ class Objects:
         """A stored response."""
         return str(self.call("POST", "/responses", {"model": self._quick, "input": "Hello"})["id"])
 
+    def running_response(self) -> str:
+        """A background response that is not done yet."""
+        return str(json.loads(self._background(headers=_LATE))["id"])
+
+    def streamed_response(self) -> str:
+        """A background response whose stream can be taken up again."""
+        data = self._background(stream=True).partition(b"\ndata: ")[2].partition(b"\n\n")[0]
+        return str(json.loads(data)["response"]["id"])
+
     def running_message_batch(self) -> str:
         """A message batch that is not done yet."""
         return self._message_batch(self._slow, _SLOW_REQUESTS)
@@ -65,7 +80,12 @@ class Objects:
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """One request with a JSON body, and the JSON object of the answer."""
         data = None if body is None else json.dumps(body).encode()
-        return self._send(method, path, data, "application/json")
+        found: dict[str, Any] = json.loads(self._send(method, path, data))
+        return found
+
+    def _background(self, *, stream: bool = False, headers: Mapping[str, str] = _JSON) -> bytes:
+        body = {"model": self._quick, "input": "Hello", "background": True, "stream": stream}
+        return self._send("POST", "/responses", json.dumps(body).encode(), headers)
 
     def _batch(self, file_id: str) -> str:
         order = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -87,15 +107,16 @@ class Objects:
             '--edge\r\nContent-Disposition: form-data; name="file"; filename="lines.jsonl"\r\n\r\n'
             f"{lines}\r\n--edge--\r\n"
         )
-        return str(self._send("POST", "/files", form.encode(), "multipart/form-data; boundary=edge")["id"])
+        headers = {"content-type": "multipart/form-data; boundary=edge"}
+        return str(json.loads(self._send("POST", "/files", form.encode(), headers))["id"])
 
-    def _send(self, method: str, path: str, data: bytes | None, kind: str) -> dict[str, Any]:
+    def _send(self, method: str, path: str, data: bytes | None, headers: Mapping[str, str] = _JSON) -> bytes:
         # Without the version of the protocol, a list of models would come in OpenAI's shape.
-        headers = {"content-type": kind, "anthropic-version": "2023-06-01"}
-        request = Request(self._root + path, data, headers, method=method)  # noqa: S310 - the address is this machine's
+        sent = {"anthropic-version": "2023-06-01", **headers}
+        request = Request(self._root + path, data, sent, method=method)  # noqa: S310 - the address is this machine's
         try:
             with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-                found: dict[str, Any] = json.load(answer)
+                found: bytes = answer.read()
         except HTTPError as error:
             with error:
                 raise RuntimeError(f"{method} {path}: HTTP {error.code} {error.read(500)!r}") from error

@@ -45,11 +45,18 @@ class StandIn(NamedTuple):
 
 
 def _openai_ids(ask: Ask, objects: Objects) -> bool:
+    cancelled = ask.path.endswith("/cancel")
+    if cancelled:
+        response = objects.running_response
+    elif ("stream", "true") in ask.query:
+        response = objects.streamed_response
+    else:
+        response = objects.response
     made = {
         "file_id": objects.file,
-        "batch_id": objects.running_batch if ask.path.endswith("/cancel") else objects.batch,
-        "response_id": objects.response,
-        "resp_677efb5139a88190b512bc3fef8e535d": objects.response,
+        "batch_id": objects.running_batch if cancelled else objects.batch,
+        "response_id": response,
+        "resp_677efb5139a88190b512bc3fef8e535d": response,
         "input_file_id": objects.file,
         "previous_response_id": objects.response,
         "resp_123": objects.response,
@@ -77,13 +84,16 @@ def _made(ask: Ask, made: dict[str, Callable[[], str]], fields: tuple[str, ...])
 def _openai_cursor(ask: Ask, objects: Objects) -> bool:
     if ("after", "after") not in ask.query:
         return False
+    # Not just any file of the list: a test beside this one may be about to delete it.
     if ask.path == "/files":
-        objects.file()
+        last = objects.file()
     elif ask.path == "/batches":
-        objects.batch()
-    elif not ask.path.endswith("/input_items"):
+        last = objects.batch()
+    elif ask.path.endswith("/input_items"):
+        last = objects.listed(ask.path)
+    else:
         return False
-    ask.replace_in_query("after", objects.listed(ask.path))
+    ask.replace_in_query("after", last)
     ask.replace_in_query("purpose", "batch")
     return True
 
@@ -91,9 +101,8 @@ def _openai_cursor(ask: Ask, objects: Objects) -> bool:
 def _anthropic_cursor(ask: Ask, objects: Objects) -> bool:
     if ("after_id", "after_id") not in ask.query:
         return False
-    if ask.path.endswith("/batches"):
-        objects.ended_message_batch()
-    ask.replace_in_query("after_id", objects.listed(ask.path))
+    last = objects.ended_message_batch() if ask.path.endswith("/batches") else objects.listed(ask.path)
+    ask.replace_in_query("after_id", last)
     ask.replace_in_query("before_id", None)
     return True
 
@@ -145,14 +154,11 @@ def _one_history(ask: Ask, objects: Objects) -> bool:
     return True
 
 
-def _foreground(ask: Ask, objects: Objects) -> bool:
-    if not ask.path.startswith("/responses"):
+def _no_stored_prompt(ask: Ask, objects: Objects) -> bool:
+    if not ask.path.startswith("/responses") or ask.body is None or "prompt" not in ask.body:
         return False
-    unserved = [name for name in ("background", "prompt") if ask.body and name in ask.body]
-    for name in unserved:
-        assert ask.body is not None
-        del ask.body[name]
-    return bool(unserved)
+    del ask.body["prompt"]
+    return True
 
 
 def _tool_schema(ask: Ask, objects: Objects) -> bool:
@@ -180,7 +186,8 @@ STAND_INS: dict[str, tuple[StandIn, ...]] = {
     "openai": (
         StandIn(
             "object",
-            "A made-up id (`file_id`, `batch_id`, `response_id`, …) becomes that of an object made for the test.",
+            "A made-up id (`file_id`, `batch_id`, `response_id`, …) becomes that of an object made for the test: what is "
+            "cancelled is at work, and what is streamed again was streamed in the background.",
             _openai_ids,
         ),
         StandIn(
@@ -208,10 +215,10 @@ STAND_INS: dict[str, tuple[StandIn, ...]] = {
             _one_history,
         ),
         StandIn(
-            "foreground",
-            "`background` and `prompt` (stored prompts) are not served, and are left out of a request with "
-            "all parameters, so that the others are tested.",
-            _foreground,
+            "no stored prompt",
+            "`prompt` names a stored prompt by its id. The mock keeps none and knows no id: `prompt` is left out of a "
+            "request with all parameters, so that the others are tested.",
+            _no_stored_prompt,
         ),
     ),
     "anthropic": (

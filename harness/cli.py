@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Annotated, Optional
 import msgspec
 import typer
 
-from harness.clock import clock_pair, file_stamp
+from harness.clock import clock_pair, file_stamp, monotonic
 from harness.errors import HarnessError, UsageError
 from harness.launch import Launch, explain_exit, require_file, run_locust, start_mock
+from harness.stack_text import stack_text
 from harness.store import RunDirectory, open_run, require_new
 from harness.summary import load_run, summarize
 from harness.text import summary_text
-from harness.units import parse_duration, parse_rate
+from harness.units import parse_duration, parse_rate, parse_window
 from harness.verdict import EXIT_CODES
 
 __all__ = ["main"]
@@ -106,6 +108,74 @@ def run(
 
 
 @app.command()
+def simulate(
+    deployment: Annotated[str, typer.Argument(help="A deployment file, or a bundled profile or stack.")],
+    workload: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Who sends what, as a YAML file (harness/workload_file.py).", metavar="FILE"),
+    ] = None,
+    trace: Annotated[Optional[Path], typer.Option(help="Trace to replay instead.", metavar="FILE")] = None,  # noqa: UP045
+    window: Annotated[_Text, typer.Option(help="Piece of the trace: 120s, 10m:12m.")] = None,
+    speed: Annotated[Optional[float], typer.Option(help="Replay speed of the trace.")] = None,  # noqa: UP045
+    rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
+    duration: Annotated[_Text, typer.Option("--for", help="How long: 60s, 2h.", metavar="TIME")] = None,
+    model: Annotated[
+        _Text, typer.Option(help="Model to ask for. Default: the first that is served; a router's name before models.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the plan and of the deployment.")] = 0,
+    gaps_of: Annotated[
+        int, typer.Option(help="Record the gaps between tokens of about so many requests, drawn by lot.", min=0)
+    ] = 20_000,
+    out: Annotated[Optional[Path], typer.Option(help="Run directory to create.", metavar="DIR")] = None,  # noqa: UP045
+) -> None:
+    """Run a deployment in virtual time: hours in seconds, the same answer every time, no sockets.
+
+    Without --workload or --trace: Poisson arrivals at --rate, with the lengths of Azure's conversations.
+    """
+    _require("report", "jinja2", "pandas", "plotly")
+    from harness.virtual import Simulation, asked_load, run_in_virtual_time  # slow to import: the mock
+
+    load = asked_load(
+        workload=workload,
+        trace=trace,
+        window=parse_window(window) if window is not None else None,
+        speed=speed,
+        rate=parse_rate(rate) if rate is not None else None,
+        duration_s=parse_duration(duration) if duration is not None else None,
+        seed=seed,
+    )
+    simulation = Simulation(
+        deployment=deployment,
+        plan=load.plan,
+        scenario=load.scenario,
+        seed=seed,
+        model=model,
+        models=load.models,
+        num_with_gaps=gaps_of,
+        command=("harness", *sys.argv[1:]),
+        options={"deployment": deployment, "gaps_of": gaps_of},
+    )
+    name = f"{Path(deployment).stem}-virtual-{file_stamp(clock_pair()['wall'])}"
+    where, began = out or Path("runs") / name, monotonic()
+    directory = run_in_virtual_time(simulation, where, _tell_progress(load.plan.num_arrivals))
+    if sys.stderr.isatty():
+        print("\r\x1b[2K", end="", file=sys.stderr)
+    print(f"\n  {load.plan.num_arrivals:,} requests in {monotonic() - began:.1f} s of real time")
+    sys.exit(_conclude(directory))
+
+
+def _tell_progress(num_planned: int) -> Callable[[int, float], None]:
+    """A line on the terminal that is written over and over; nothing where nobody looks."""
+
+    def tell(num: int, at_s: float) -> None:
+        if sys.stderr.isatty():
+            line = f"\r  {num:,} of {num_planned:,} requests, at {at_s:,.0f} s of virtual time"
+            print(line, end="", file=sys.stderr, flush=True)
+
+    return tell
+
+
+@app.command()
 def report(
     run_directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
 ) -> None:
@@ -122,6 +192,9 @@ def _conclude(directory: RunDirectory) -> int:
     directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
     page = write_report(data, summary)
     print(summary_text(summary))
+    stack = directory.path / "stack.json"
+    if stack.exists():
+        print(f"\n{stack_text(msgspec.json.decode(stack.read_bytes()))}")
     print(f"\n  report      {page}\n  again       harness report {shlex.quote(str(directory.path))}")
     return summary.verdict.exit_code
 

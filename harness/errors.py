@@ -4,6 +4,7 @@ HarnessError              exit code 2 unless said otherwise
  ├── UsageError           an option or a combination of options that makes no sense
  ├── TargetError          the server under test cannot be reached or does not speak the protocol
  ├── TraceError           a trace file breaks its format (file, line, column, value, rule)
+ ├── WorkloadError        a workload file breaks its format (file, line, key, value, rule)
  └── RunError             a run directory is missing, incomplete or of another schema
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["HarnessError", "RunError", "TargetError", "TraceError", "UsageError"]
+__all__ = ["HarnessError", "RunError", "TargetError", "TraceError", "UsageError", "WorkloadError"]
 
 
 class HarnessError(Exception):
@@ -37,3 +38,12 @@ class TraceError(HarnessError):
         where = f"{path}:{line}" if line is not None else str(path)
         super().__init__(f"{where}: column {column}: {rule}" if column else f"{where}: {rule}")
         self.path, self.line, self.column, self.rule = path, line, column, rule
+
+
+class WorkloadError(HarnessError):
+    """A workload file breaks its format, or a rule between its keys."""
+
+    def __init__(self, path: Path | str, rule: str, *, line: int | None = None, key: str | None = None) -> None:
+        where = f"{path}:{line}" if line is not None else str(path)
+        super().__init__(f"{where}: {key}: {rule}" if key else f"{where}: {rule}")
+        self.path, self.line, self.key, self.rule = path, line, key, rule

@@ -1,7 +1,7 @@
 """The instrument judges itself before it judges the server.
 
 VALID: the numbers stand. DEGRADED: they stand with the doubts listed. INVALID: the asked load was not
-delivered or records are missing; nothing may be concluded.
+delivered or records are missing; nothing may be concluded. NONE: nothing was measured, because the run was in virtual time.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ _STALLED_SHARE = 0.01
 _CPU_BUSY = 0.90
 _MERGED_SHARE = 0.05
 _DELIVERED_SHARE = 0.95
+_VIRTUAL = "virtual time: no instrument"
 
 
 class Instrument(msgspec.Struct, kw_only=True):
     """The state of the load generator during the run."""
 
-    state: str  # VALID, DEGRADED or INVALID
+    state: str  # VALID, DEGRADED, INVALID or NONE
     reasons: list[str]
     send_lag: Distribution
     loop_lag: Distribution  # the worst of each second
@@ -54,18 +55,19 @@ def judge_instrument(
     truth: Truth | None = None,
 ) -> Instrument:
     """Fold what the run says about its own instrument."""
+    virtual = manifest.clock == "virtual"
     cpu = np.array([sample.cpu for sample in samples])
     lags = np.array([sample.loop_lag_s for sample in samples], dtype=np.float64)
     chunks = float(np.nansum(table["num_chunks"]))
     instrument = Instrument(
         state="VALID",
         reasons=[],
-        send_lag=distribution(table["sent_at"] - table["intended_at"]),
+        send_lag=distribution(np.array([]) if virtual else table["sent_at"] - table["intended_at"]),
         loop_lag=distribution(lags),
         stalled_share=float((lags > _LOOP_LAG_S).mean()) if len(lags) else None,
         cpu_mean=float(cpu.mean()) if len(cpu) else None,
         cpu_max=float(cpu.max()) if len(cpu) else None,
-        merged_share=float(np.nansum(table["num_merged_chunks"])) / chunks if chunks else None,
+        merged_share=float(np.nansum(table["num_merged_chunks"])) / chunks if chunks and not virtual else None,
         num_torn_lines=sum(file.num_torn for file in files),
         max_in_flight=_max_in_flight(table),
     )
@@ -79,8 +81,8 @@ def judge_instrument(
         invalid.append(f"the server answered {truth.num_ledger_only} requests of this run that left no record")
     if _above(instrument.send_lag.maximum, _LATE_INVALID_S):
         invalid.append(f"a request was sent {instrument.send_lag.maximum:.2f} s late")
-    degraded = _doubts(instrument, int(table.is_outcome("refused").sum()))
-    instrument.state = "INVALID" if invalid else "DEGRADED" if degraded else "VALID"
+    degraded = [_VIRTUAL] if virtual else _doubts(instrument, int(table.is_outcome("refused").sum()))
+    instrument.state = "INVALID" if invalid else "NONE" if virtual else "DEGRADED" if degraded else "VALID"
     instrument.reasons = invalid + degraded
     return instrument
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from harness.asks import Ask
+
 __all__ = ["Arrival", "LoadPlan", "Shard", "cut_at"]
 
 
@@ -15,7 +17,8 @@ class Arrival:
     """One request of the plan.
 
     `at_s` counts from the start of the plan. `num_output_tokens` None lets the model stop by itself.
-    `prefix_blocks` are ids of leading prompt blocks of `block_tokens` tokens: equal ids, equal text.
+    `prefix_blocks` are ids of leading prompt blocks of `block_tokens` tokens: equal ids, equal text. `ask` says who asks
+    what; its messages are then the prompt. None: nobody in particular, in words of their own.
     """
 
     index: int
@@ -26,6 +29,7 @@ class Arrival:
     class_name: str | None = None
     prefix_blocks: tuple[int, ...] = ()
     block_tokens: int = 0
+    ask: Ask | None = None
 
 
 class LoadPlan(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from harness.asks import Said
 from harness.plan import Arrival
 from harness.streams import keyed_integer
 
@@ -360,6 +361,19 @@ class PromptBook:
         if arrival.prefix_blocks:
             return self._blocks(arrival)
         return self._unique(arrival.index, arrival.num_prompt_tokens)
+
+    def messages(self, arrival: Arrival) -> list[tuple[str, str]]:
+        """The messages of an arrival, as (role, text)."""
+        if arrival.ask is None:
+            return [("user", self.text(arrival))]
+        return [(said.role, self.said(said)) for said in arrival.ask.messages]
+
+    def said(self, said: Said) -> str:
+        """The words of one message: its own, or so many of the book that its name stands for."""
+        if said.text is not None:
+            return said.text
+        opening = _OPENINGS[said.name % len(_OPENINGS)]
+        return opening + self._labelled(said.name, "said", str(said.name), said.num_tokens - 1)
 
     def _unique(self, number: int, num_tokens: int) -> str:
         opening = _OPENINGS[keyed_integer(self._seed, "opening", str(number)) % len(_OPENINGS)]

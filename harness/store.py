@@ -4,6 +4,7 @@ manifest.json      what was asked, of whom, with which versions, on which machin
 records-*.jsonl    one line a request, one file a writing process
 samples-*.jsonl    what the instrument noticed about itself, once a second
 ledger.jsonl       the mock's own account, when the mock was the server
+stack.json         what the policies of a simulated stack did
 summary.json       the fold of all that       report.html   the page
 """
 
@@ -15,7 +16,7 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,7 +30,11 @@ _PACKAGES = ("llm-load-harness", "locust", "gevent", "numpy", "msgspec")
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """What was asked. Written when the run starts; `ended_*` when it ends in order."""
+    """What was asked. Written when the run starts; `ended_*` when it ends in order.
+
+    `clock` is real, or virtual where nothing was measured: a model was driven from event to event. `max_in_flight` is the
+    cap on requests in flight; None: there was none.
+    """
 
     schema_version: int = 1
     run_id: str
@@ -42,13 +47,14 @@ class Manifest(msgspec.Struct, kw_only=True):
     plan: dict[str, Any]
     num_planned: int
     duration_s: float
-    max_in_flight: int
+    max_in_flight: int | None
     num_workers: int
     started_wall: float
     versions: dict[str, str]
     machine: dict[str, Any]
     ended_at: float | None = None
     ended_how: str | None = None
+    clock: Literal["real", "virtual"] = "real"
 
 
 class Sample(msgspec.Struct, kw_only=True):

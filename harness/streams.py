@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["keyed_integer", "stream"]
+__all__ = ["keyed_integer", "keyed_uniform", "stream"]
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
@@ -20,3 +20,8 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 def keyed_integer(seed: int, purpose: str, key: str, *, size: int = 8) -> int:
     """An integer of `size` bytes that depends on nothing but its arguments."""
     return int.from_bytes(blake2b(f"{seed}\x00{purpose}\x00{key}".encode(), digest_size=size).digest(), "little")
+
+
+def keyed_uniform(seed: int, purpose: str, key: str) -> float:
+    """A number in the open interval (0, 1) that depends on nothing but its arguments."""
+    return ((keyed_integer(seed, purpose, key) >> 12) + 0.5) / 2**52  # 52 bits: with more, rounding would give 1

@@ -70,7 +70,7 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
         ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
         ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
         ("tokens", f"{_count(tokens.num_prompt)} in, {_count(tokens.num_output)} out{rate}"),
-        ("instrument", f"{instrument.state}; {lags}"),
+        ("instrument", instrument.state if instrument.state == "NONE" else f"{instrument.state}; {lags}"),
     ]
     lines += [("", reason) for reason in instrument.reasons]
     if summary.truth is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import exp, log
+from statistics import NormalDist
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from harness.plan import Arrival
 from harness.streams import stream
 
 __all__ = ["AZURE_CONVERSATION_OUTPUT", "AZURE_CONVERSATION_PROMPT", "Lognormal", "SyntheticPlan"]
+
+_STANDARD_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,14 @@ class Lognormal:
     most: int
 
     def draw(self, generator: np.random.Generator) -> int:
-        return int(min(self.most, max(1, round(exp(log(self.median) + self.sigma * generator.standard_normal())))))
+        return self._length(generator.standard_normal())
+
+    def at(self, uniform: float) -> int:
+        """The length that a share of `uniform`, between 0 and 1, does not exceed."""
+        return self._length(_STANDARD_NORMAL.inv_cdf(uniform))
+
+    def _length(self, normal: float) -> int:
+        return int(min(self.most, max(1, round(exp(log(self.median) + self.sigma * normal)))))
 
     def describe(self) -> str:
         return f"lognormal(median {self.median:g}, sigma {self.sigma:g}, at most {self.most})"

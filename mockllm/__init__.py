@@ -7,33 +7,48 @@ from mockllm.clock import ManualClock, RealClock
 from mockllm.deployment import (
     Deployment,
     build_engine,
+    build_stack,
     bundled_deployments,
     bundled_profiles,
     load_deployment,
     load_profile,
 )
-from mockllm.engine.engine import Engine, Serving
-from mockllm.model import Chunk, Cut, Emission, Finished, Refused, Request, Tokens, chunks_of
+from mockllm.engine.engine import Engine, ServedModel, Serving
+from mockllm.errors import MockError
+from mockllm.model import Began, Chunk, Cut, Emission, Finished, Refused, Request, Tokens, chunks_of
+from mockllm.passage import Damage, Passage, Query, Tenant
 from mockllm.simulate import simulate
+from mockllm.state import state_of
+from mockllm.streams import Streams
 
 __all__ = [
+    "Began",
     "Chunk",
     "Cut",
+    "Damage",
     "Deployment",
     "Emission",
     "Engine",
     "Finished",
     "ManualClock",
+    "MockError",
+    "Passage",
+    "Query",
     "RealClock",
     "Refused",
     "Request",
+    "ServedModel",
     "Serving",
+    "Streams",
+    "Tenant",
     "Tokens",
     "build_engine",
+    "build_stack",
     "bundled_deployments",
     "bundled_profiles",
     "chunks_of",
     "load_deployment",
     "load_profile",
     "simulate",
+    "state_of",
 ]

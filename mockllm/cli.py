@@ -10,12 +10,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mockllm.deployment import build_engine, bundled_profiles, load_deployment, load_profile, profile_text, step_time
+from mockllm.content.embedders import EMBEDDERS, EmbedderName
+from mockllm.deployment import (
+    build_engine,
+    bundled_deployments,
+    bundled_profiles,
+    load_deployment,
+    load_profile,
+    profile_text,
+    step_time,
+)
 from mockllm.engine.latency import StepLoad
 from mockllm.errors import MockError
 from mockllm.profile import BatchedProfile, HostedProfile
+from mockllm.semantic_sweep import THRESHOLDS, in_order, read_questions, sweep
 
 __all__ = ["main"]
+
+_THRESHOLDS = ",".join(f"{each:.2f}" for each in THRESHOLDS)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,6 +82,66 @@ def check(file: Annotated[Path, typer.Argument(help="A profile or deployment fil
     deployment = load_deployment(str(file))
     build_engine(deployment, every_token=False)  # finds GPUs and models that do not exist or do not fit
     print(f"{file}: ok, serves {', '.join(deployment.names)}")
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(help="A bundled name, or a profile or deployment file.")],
+) -> None:
+    """Say in words what a request meets on its way, in order."""
+    from mockllm.explain import explained
+
+    print(explained(load_deployment(what)))
+
+
+@app.command()
+def semantic_sweep(
+    file: Annotated[Path, typer.Argument(help="CSV with a text and an intent (or category, label) column.")],
+    embedder: Annotated[EmbedderName, typer.Option(help="Who turns texts into vectors.")] = "static",
+    thresholds: Annotated[str, typer.Option(help="Cosines from which on it is a hit.")] = _THRESHOLDS,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many of the questions.")] = None,
+) -> None:
+    """How often a semantic cache hits, and how often wrongly, over thresholds."""
+    questions = in_order(read_questions(file))[:limit]
+    outcomes = sweep(questions, EMBEDDERS[embedder](), _parsed_thresholds(thresholds))
+    table = Table(box=None, pad_edge=False)
+    for column in ("threshold", "hit rate", "wrong of all", "wrong of hits"):
+        table.add_column(column, justify="right")
+    for each in outcomes:
+        of_hits = "-" if each.wrong_hit_rate is None else f"{each.wrong_hit_rate:.1%}"
+        table.add_row(f"{each.threshold:g}", f"{each.hit_rate:.1%}", f"{each.wrong_rate:.1%}", of_hits)
+    num_intents = len({question.intent for question in questions})
+    print(f"{file.name}: {len(questions):,} questions, {num_intents} intents; embedder: {embedder}\n")
+    Console().print(table)
+
+
+def _parsed_thresholds(text: str) -> list[float]:
+    try:
+        thresholds = [float(each) for each in text.split(",")]
+    except ValueError:
+        thresholds = []
+    if not thresholds or not all(0 < each <= 1 for each in thresholds):
+        raise typer.BadParameter(f"{text!r} must be numbers above 0 and up to 1, with commas: 0.9,0.95")
+    return thresholds
+
+
+@app.command()
+def policies(
+    name: Annotated[str | None, typer.Argument(help="Say everything about this one.")] = None,
+) -> None:
+    """List what can stand in a deployment file, or explain one policy: what it does, by which law, with which keys."""
+    from mockllm.policy_text import policy_names, policy_summary, policy_text
+
+    if name is not None:
+        print(policy_text(name))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for each in policy_names():
+        table.add_row(each, policy_summary(each))
+    Console().print(table)
+    print("\n`mockllm policies NAME` says everything about one. Ready stacks:", ", ".join(bundled_deployments()))
 
 
 def _headline(profile: BatchedProfile | HostedProfile) -> tuple[float, float]:

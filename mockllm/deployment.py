@@ -7,15 +7,16 @@ file, line, key, value and rule.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mockllm.content.embeddings import default_embedder
+from mockllm.content.embedders import EMBEDDERS, EmbedderName
 from mockllm.engine.batching import BatchedReplica, BatchLimits
 from mockllm.engine.drafts import Drafts
 from mockllm.engine.engine import Engine, Overhead, Replica, ServedModel, Serving
@@ -31,11 +32,16 @@ from mockllm.errors import DeploymentError
 from mockllm.fields import ModelName, Strict
 from mockllm.hardware import GpuModel, LlmModel, load_gpu, load_llm
 from mockllm.profile import BatchedProfile, HardwareModel, HostedProfile, KvCacheModel, Profile
+from mockllm.stack.fault_kinds import KINDS, Fault
+from mockllm.stack.faults import Faults
+from mockllm.stack.limits import ModelLimits
 from mockllm.stack.parts import Fallback, Parts, StageSettings
-from mockllm.stack.pool import PoolSettings, build_pool
+from mockllm.stack.pool import build_pool
+from mockllm.stack.pool_settings import PoolSettings
 from mockllm.stack.prices import Price
+from mockllm.stack.quotas import Limit
 from mockllm.stack.stack import Stack
-from mockllm.stack.stage import Stage
+from mockllm.stack.stage import Door, Stage
 from mockllm.stack.table import POLICIES
 from mockllm.stack.timeline import Timeline
 from mockllm.streams import Streams
@@ -47,19 +53,23 @@ __all__ = [
     "HostedProfile",
     "Profile",
     "answer_length",
-    "batched_replica",
+    "batched_replicas",
     "build_engine",
+    "build_stack",
     "bundled_deployments",
     "bundled_profiles",
-    "gpu_meter",
+    "gpu_meters",
     "hosted_latency",
+    "hosted_replicas",
     "load_deployment",
     "load_profile",
     "num_blocks",
     "parse_profile",
     "parts",
     "profile_text",
+    "read_faults",
     "step_time",
+    "weight_bytes",
 ]
 
 _PROFILES = Path(__file__).parent / "profiles"
@@ -70,20 +80,25 @@ _LEAST_KV_TOKENS = 16  # a prompt, an answer and some drafts
 
 
 class ModelEntry(Strict):
-    """One served model: its public name and the profile it behaves like, bundled or a file beside the deployment's."""
+    """One served model: its public name and the profile it behaves like, bundled or a file beside the deployment's.
+
+    `limits`: what its provider allows, to all callers together.
+    """
 
     name: ModelName
     profile: str
     price: Price = Price()
     replicas: PoolSettings | None = None
+    limits: Limit | None = None
 
 
 class _DeploymentFile(Strict):
     seed: int = 0
     summary: str = ""
-    embedder: Literal["static"] = "static"
+    embedder: EmbedderName = "static"
     models: Annotated[list[ModelEntry], Field(min_length=1)]
     stack: tuple[Any, ...] = Field(default=(), strict=False)
+    faults: tuple[Any, ...] = Field(default=(), strict=False)
 
 
 class StageEntry(NamedTuple):
@@ -105,12 +120,13 @@ class Deployment:
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
     stages: tuple[StageEntry, ...] = ()
     summary: str = ""
-    embedder: str = "static"
+    embedder: EmbedderName = "static"
+    faults: tuple[Fault, ...] = ()
 
     @property
     def has_stack(self) -> bool:
-        """Requests pass policies before they meet a model."""
-        return bool(self.stages)
+        """Requests pass policies, a provider's limits or faults before they meet a model."""
+        return bool(self.stages or self.faults) or any(entry.limits is not None for entry in self.models.values())
 
     @property
     def names(self) -> list[str]:
@@ -168,7 +184,7 @@ def load_deployment(what: str) -> Deployment:
     stages = tuple(_stages(document, file.stack))
     deployment = Deployment(path.stem, file.seed, profiles, models, stages, file.summary, file.embedder)
     _check_names(document, deployment)
-    return deployment
+    return replace(deployment, faults=read_faults(document, file.faults, deployment))
 
 
 def _profile_of(document: Document, entry: ModelEntry, at: tuple[str | int, ...]) -> BatchedProfile | HostedProfile:
@@ -196,7 +212,7 @@ def _stages(document: Document, entries: Sequence[Any]) -> Iterator[StageEntry]:
             raise _broken(document, (*at, str(policy)), f"{policy!r} is no policy; {hint}")
         adapter = TypeAdapter(POLICIES[policy].settings)
         if isinstance(entry, str) or keys is None:
-            settings = validated(document.without_keys(at), adapter)
+            settings = validated(document.without_keys((*at, policy)), adapter, (*at, policy))
         else:
             settings = validated(document, adapter, (*at, policy))
         seen[policy] += 1
@@ -219,9 +235,40 @@ def _check_names(document: Document, deployment: Deployment) -> None:
                 raise _broken(document, (*at, *where), _no_such_model(model, deployment))
 
 
+def read_faults(document: Document, entries: Sequence[Any], deployment: Deployment) -> tuple[Fault, ...]:
+    """The `faults` of a document. Raises DeploymentError for the first rule that one of them breaks."""
+    faults: list[Fault] = []
+    for index, entry in enumerate(entries):
+        at: tuple[str | int, ...] = ("faults", index)
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if not isinstance(kind, str) or kind not in KINDS:
+            near = get_close_matches(str(kind)[:100], KINDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(KINDS)}"
+            rule = f"{kind!r} is no kind of fault; {hint}" if kind is not None else f"must name its kind; {hint}"
+            raise _broken(document, at if kind is None else (*at, "kind"), rule)
+        fault: Fault = validated(document, TypeAdapter(KINDS[kind]), at)
+        if fault.model is not None and fault.model not in deployment.profiles:
+            raise _broken(document, (*at, "model"), _no_such_model(fault.model, deployment))
+        if fault.part is not None and fault.model is not None:
+            _check_replica(document, (*at, "replica"), fault.part, deployment.models.get(fault.model))
+        faults.append(fault)
+    return tuple(faults)
+
+
+def _check_replica(document: Document, at: tuple[str | int, ...], name: str, model: ModelEntry | None) -> None:
+    """Whether a model can have a replica of this name. Where they come and go, every number may come."""
+    if model is None or model.replicas is None:
+        raise _broken(document, at, f"{name!r}: the model has one replica, which has no name; strike the model")
+    pool = model.replicas
+    stem, _, number = name.rpartition("-")
+    if stem != model.name or not number.isdecimal() or not (pool.elastic or int(number) < pool.num_at_first):
+        rule = f"{name!r} is no replica of {model.name!r}; they are called {model.name}-0, {model.name}-1, …"
+        raise _broken(document, at, rule)
+
+
 def _no_such_model(name: str, deployment: Deployment) -> str:
-    near = get_close_matches(name, deployment.models, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(deployment.models)}"
+    near = get_close_matches(name, deployment.profiles, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(deployment.profiles)}"
     return f"there is no model {name!r} in this deployment; {hint}"
 
 
@@ -235,28 +282,40 @@ def build_engine(deployment: Deployment, *, seed: int | None = None, every_token
     `seed` overrides the file's; `every_token`: see `BatchedReplica`. Raises DeploymentError when a profile's model does not
     fit its GPU.
     """
+    stack = build_stack(deployment, seed=seed, every_token=every_token)
+    return stack if deployment.has_stack else stack.engine
+
+
+def build_stack(deployment: Deployment, *, seed: int | None = None, every_token: bool) -> Stack:
+    """The stack of a deployment, also where nothing stands in it: faults may still come. Otherwise as `build_engine`."""
     streams = Streams(deployment.seed if seed is None else seed)
+    timeline = Timeline()
     pools = {name: entry.replicas for name, entry in deployment.models.items()}
     models = {
-        name: _served(name, profile, pools.get(name), streams, every_token=every_token)
+        name: _served(name, profile, pools.get(name), streams, timeline, every_token=every_token)
         for name, profile in deployment.profiles.items()
     }
     engine = Engine(models, streams)
-    if not deployment.has_stack:
-        return engine
     prices = {name: entry.price for name, entry in deployment.models.items()}
-    timeline = Timeline()
     fallbacks: list[Fallback] = []
     stages: list[Stage] = []
     aliases: dict[str, str] = {}
     for stage in deployment.stages:
-        parts = Parts(stage.name, streams, engine, timeline, prices, default_embedder, fallbacks)
+        parts = Parts(stage.name, streams, engine, timeline, prices, EMBEDDERS[deployment.embedder], fallbacks)
         stages.append(POLICIES[stage.policy].build(stage.settings, parts))
         aliases.update(stage.settings.aliases())
-    served = models | {alias: replace(models[target], name=alias) for alias, target in aliases.items()}
+    # The routers' names first: whoever asks for no model by name takes the first, and shall meet the policies.
+    served = {alias: replace(models[target], name=alias) for alias, target in aliases.items()} | models
     at_once = HostedLatency(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
     replay = HostedReplica(at_once, streams, every_token=every_token)
-    return Stack(engine, stages, replay=replay, models=served, doors={}, prices=prices, timeline=timeline)
+    doors: dict[str, list[Door]] = {name: [] for name in models}
+    for name, entry in deployment.models.items():
+        if entry.limits is not None:
+            doors[name].append(ModelLimits(name, entry.limits, models))
+    faults = Faults(deployment.faults, models, timeline, streams)
+    return Stack(
+        engine, stages, replay=replay, models=served, doors=doors, prices=prices, timeline=timeline, faults=faults
+    )
 
 
 def _served(
@@ -264,6 +323,7 @@ def _served(
     profile: BatchedProfile | HostedProfile,
     pool: PoolSettings | None,
     streams: Streams,
+    timeline: Timeline,
     *,
     every_token: bool,
 ) -> ServedModel:
@@ -271,17 +331,19 @@ def _served(
     reasoning = ReasoningLength(**profile.reasoning.model_dump())
     max_model_len = profile.max_model_len
 
-    def make(member: str) -> Replica:
-        if isinstance(profile, BatchedProfile):
-            return batched_replica(member, profile, streams, every_token=every_token)
-        faultiness = Faultiness(**profile.faultiness.model_dump())
-        latency = hosted_latency(profile)
-        return HostedReplica(latency, streams, faultiness, every_token=every_token, prompt_cache=PromptCache())
-
-    replica = make(name) if pool is None else build_pool(name, pool, make)
+    make: Callable[[str], Replica]
+    if isinstance(profile, BatchedProfile):
+        make = batched_replicas(profile, streams, every_token=every_token)
+    else:
+        make = hosted_replicas(profile, streams, every_token=every_token)
+    replica: Replica = make(name)
+    aside = replica  # what demands its own timing stands beside a pool, too
+    if pool is not None:
+        weights = weight_bytes(profile)
+        replica = build_pool(name, pool, make, streams=streams, timeline=timeline, weight_bytes=weights)
     if isinstance(profile, HostedProfile):
         length = answer_length(profile, max_model_len)
-        return ServedModel(name, length, overhead, replica, replica, reasoning)
+        return ServedModel(name, length, overhead, replica, aside, reasoning)
     blocks, cache = num_blocks(profile), profile.kv_cache
     if blocks is not None:  # vLLM refuses to start with more; the mock serves what fits
         drafts = profile.speculative.num_draft_tokens if profile.speculative else 0
@@ -291,6 +353,13 @@ def _served(
     aside = HostedReplica(lone, streams, every_token=every_token)
     length = answer_length(profile, max_model_len)
     return ServedModel(name, length, overhead, replica, aside, reasoning, cache.block_size, cache.prefix_caching)
+
+
+def weight_bytes(profile: BatchedProfile | HostedProfile) -> float | None:
+    """What a new replica loads; None where the profile names no hardware."""
+    if isinstance(profile, HostedProfile) or profile.hardware is None:
+        return None
+    return parts(profile.hardware)[1].transformer().weight_bytes
 
 
 def lone_step_s(profile: BatchedProfile) -> float:
@@ -311,9 +380,24 @@ def hosted_latency(profile: HostedProfile) -> HostedLatency:
     return HostedLatency(**numbers, cold_starts=starts)
 
 
-def batched_replica(name: str, profile: BatchedProfile, streams: Streams, *, every_token: bool) -> BatchedReplica:
-    """One replica of a batched profile. Raises DeploymentError when the model does not fit."""
-    scheduler, noise, drafts = profile.scheduler, profile.noise, profile.speculative
+def hosted_replicas(profile: HostedProfile, streams: Streams, *, every_token: bool) -> Callable[[str], HostedReplica]:
+    """What makes a replica of a hosted profile; their names do not matter to them."""
+    faultiness, latency = Faultiness(**profile.faultiness.model_dump()), hosted_latency(profile)
+
+    def make(_: str) -> HostedReplica:
+        return HostedReplica(latency, streams, faultiness, every_token=every_token, prompt_cache=PromptCache())
+
+    return make
+
+
+def batched_replicas(
+    profile: BatchedProfile, streams: Streams, *, every_token: bool
+) -> Callable[[str], BatchedReplica]:
+    """What makes a replica of a batched profile by its name. Raises DeploymentError when the model does not fit.
+
+    The files of GPU and model are read here, not by each replica: one that starts while others serve would hold them up.
+    """
+    scheduler, noise, drafts, cache = profile.scheduler, profile.noise, profile.speculative, profile.kv_cache
     limits = BatchLimits(
         max_num_seqs=scheduler.max_num_seqs,
         max_num_batched_tokens=scheduler.max_num_batched_tokens,
@@ -323,30 +407,36 @@ def batched_replica(name: str, profile: BatchedProfile, streams: Streams, *, eve
         async_scheduling=scheduler.async_scheduling,
     )
     steps, blocks = step_time(profile), num_blocks(profile)
-    return BatchedReplica(
-        steps,
-        limits,
-        KvCache(blocks, profile.kv_cache.block_size, prefix_caching=profile.kv_cache.prefix_caching),
-        every_token=every_token,
-        noise=StepNoise(
-            streams,
-            name,
-            step_cv=noise.step_cv,
-            stall_probability=noise.stall_probability,
-            stall_s=(noise.stall_min_s, noise.stall_max_s),
+    new_meter = gpu_meters(profile.hardware, cache, steps, blocks) if every_token else None
+
+    def make(name: str) -> BatchedReplica:
+        return BatchedReplica(
+            steps,
+            limits,
+            KvCache(blocks, cache.block_size, prefix_caching=cache.prefix_caching),
+            every_token=every_token,
+            noise=StepNoise(
+                streams,
+                name,
+                step_cv=noise.step_cv,
+                stall_probability=noise.stall_probability,
+                stall_s=(noise.stall_min_s, noise.stall_max_s),
+            )
+            if noise.step_cv or noise.stall_probability
+            else None,
+            drafts=Drafts(drafts.num_draft_tokens, drafts.acceptance_rate, drafts.draft_s) if drafts else None,
+            streams=streams,
+            gpus=new_meter() if new_meter else None,
         )
-        if noise.step_cv or noise.stall_probability
-        else None,
-        drafts=Drafts(drafts.num_draft_tokens, drafts.acceptance_rate, drafts.draft_s) if drafts else None,
-        streams=streams,
-        gpus=gpu_meter(profile.hardware, profile.kv_cache, steps, blocks) if every_token else None,
-    )
+
+    return make
 
 
-def gpu_meter(
+def gpu_meters(
     hardware: HardwareModel | None, cache: KvCacheModel, steps: StepTime, blocks: int | None
-) -> GpuMeter | None:
-    """What shows the GPUs of a roofline; None where nobody said which they are. In real time only: a scrape reads it.
+) -> Callable[[], GpuMeter] | None:
+    """What makes that which shows the GPUs of a roofline; None where nobody said which they are. In real time only: a
+    scrape reads it.
 
     vLLM allocates weights, activations and all KV blocks before it serves: used memory is constant under load.
     """
@@ -358,7 +448,7 @@ def gpu_meter(
     used = (weight_bytes + kv_bytes) / hardware.tensor_parallel + cache.activations_gib * _GIB
     memory = gpu.memory_gib * _GIB
     installed = Gpu(gpu.name, memory, min(used, memory), gpu.idle_power_w, gpu.max_power_w)
-    return GpuMeter(installed, hardware.tensor_parallel, steps)
+    return partial(GpuMeter, installed, hardware.tensor_parallel, steps)
 
 
 def step_time(profile: BatchedProfile) -> StepTime:

@@ -40,6 +40,11 @@ class EventQueue(Generic[T]):
         self._pushed += 1
         heapq.heapreplace(self._heap, (at, self._pushed, self._heap[0][2]))
 
+    def shift(self, seconds: float, earliest: float) -> None:
+        """Put every event off by so much, none before `earliest`; their order stays, but for ties made by rounding."""
+        self._heap = [(max(earliest, at + seconds), pushed, event) for at, pushed, event in self._heap]
+        heapq.heapify(self._heap)
+
     def discard(self, event: T) -> bool:
         """Remove the event equal to this one; False when it is not queued. Linear: for cancellations only."""
         for position, entry in enumerate(self._heap):

@@ -18,6 +18,7 @@ __all__ = [
     "Share",
     "Spread",
     "Strict",
+    "duration_text",
     "parse_duration",
 ]
 
@@ -38,6 +39,17 @@ def parse_duration(value: object) -> float:
     if not text or not re.fullmatch(f"(?:{_PART.pattern})+", text):
         raise ValueError(f"{value!r} is not a duration; write it with its unit: 500ms, 90s, 10m, 1h30m, 1d")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def duration_text(seconds: float) -> str:
+    """For people: whole seconds from a minute on as days, hours, minutes and seconds, anything else to four digits."""
+    if seconds < 60 or seconds % 1:
+        return f"{seconds * 1e3:.4g} ms" if 0 < seconds < 1 else f"{seconds:.4g} s"
+    words, left = [], int(seconds)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        num, left = divmod(left, length)
+        words += [f"{num} {unit}"] if num else []
+    return " ".join(words)
 
 
 def _per_minute(value: object) -> float:

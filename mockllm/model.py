@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from mockllm.passage import NOBODY, Passage, Query, Tenant, Urgency
+from mockllm.passage import NOBODY, Excess, Passage, Query, Tenant, Urgency
 
 __all__ = [
     "Began",
@@ -71,12 +71,14 @@ class Request:
     `key` is its identity for random draws; two requests with one key meet the same luck.
     `watched` says that somebody wants every token at its instant (a stream); an unwatched request
     gives its tokens as one span when it ends. `num_answer_tokens` is the length of an answer whose content is known
-    (a tool call); None: drawn. `block_hashes` name the full KV blocks of the prompt, each hash over its block and all
-    before it; they may go on into the answer. `priority`: smaller goes first, where the scheduler asks.
+    (a tool call); None: drawn. `num_reasoning_tokens` of them come before the answer's words; `answer_share` of the words
+    remain when a policy asks for fewer. `block_hashes` name the full KV blocks of the prompt, each hash over its block and
+    all before it; they may go on into the answer. `priority`: smaller goes first, where the scheduler asks.
     `cache_points`: the prefixes that the client asked the provider to cache; None leaves it to the provider.
     The rest is for the stack in front of the models. `query` None: no cache and no router may look at it. `batch`: asked
     for at a batch's price. `choice`: its number among the answers that one client's request wants. `payload` is what will
-    be said; a cache keeps it and gives it back. `tell_first`: somebody waits for the first token, also in virtual time.
+    be said; a cache keeps it and gives it back. `tell_first`: somebody waits for the first token, also in
+    virtual time, and also where nobody wants the others: then it may begin again, if a policy tries again.
     """
 
     request_id: str
@@ -89,6 +91,8 @@ class Request:
     watched: bool = True
     priority: int = 0
     num_answer_tokens: int | None = None
+    num_reasoning_tokens: int = 0
+    answer_share: float = 1.0
     block_hashes: tuple[int, ...] = ()
     cache_points: tuple[CachePoint, ...] | None = None
     forced: Forced | None = None
@@ -134,7 +138,7 @@ class Tokens(NamedTuple):
     """Output tokens `first … first + num - 1` of one request.
 
     With `span` None they leave together at `at`. Otherwise they left one after the other at the span's
-    instants, the last of them at `at`: the engine did not stop at each.
+    instants, the last of them at `at`, or before it where the answer broke off: the engine did not stop at each.
     """
 
     request_id: str
@@ -159,7 +163,7 @@ class Finished(NamedTuple):
 
 class Refused(NamedTuple):
     """No answer: the engine did not take the request. `status` is the HTTP status a provider would send; 0: the
-    connection is reset without an answer.
+    connection is reset without an answer. `excess`: the limit that said no.
     """
 
     request_id: str
@@ -169,6 +173,7 @@ class Refused(NamedTuple):
     message: str
     retry_after_s: float | None = None
     passage: Passage | None = None
+    excess: Excess | None = None
 
 
 class Cut(NamedTuple):

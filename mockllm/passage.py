@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-__all__ = ["NOBODY", "Damage", "Passage", "Query", "Quota", "Tenant", "Urgency"]
+__all__ = ["NOBODY", "Damage", "Excess", "Passage", "Query", "Quota", "Tenant", "Urgency"]
 
 Urgency = Literal["P0", "P1", "P2"]  # real time; within seconds; batch
 
@@ -52,8 +52,8 @@ class Query:
 class Quota(NamedTuple):
     """One limit as a client is told of it: `kind` is requests, tokens, input_tokens or output_tokens (a minute).
 
-    `reset_s` is how long until `remaining` is back at `limit`. `scope` is whose limit it is, `organization` if the
-    provider's headers have no word for it.
+    `reset_s` is how long from `at` until `remaining` is back at `limit`. `scope` is whose limit it is: organization, key,
+    user, feature, or model for what the provider of a model allows.
     """
 
     kind: str
@@ -61,6 +61,30 @@ class Quota(NamedTuple):
     remaining: int
     reset_s: float
     scope: str = "organization"
+    at: float = 0.0
+
+
+class Excess(NamedTuple):
+    """The limit that a request would exceed; each provider has its own words for it.
+
+    `kind` as of a `Quota`, or concurrency. `requested` above `limit`: it never fits. `label` says which organization,
+    user … of this scope, None if the request does not. `wait_s` until it fits if nobody else comes; None: time alone
+    does not help.
+    """
+
+    kind: str
+    limit: int
+    used: int
+    requested: int
+    scope: str
+    label: str | None
+    model: str
+    wait_s: float | None
+
+    @property
+    def is_too_large(self) -> bool:
+        """However long the client waits."""
+        return self.requested > self.limit
 
 
 class Damage(NamedTuple):
@@ -78,16 +102,18 @@ class Damage(NamedTuple):
 class Passage:
     """What a request met on its way through the stack: filled in while it goes, noted in ledger and records.
 
-    `model` answers, or answered; on `replica`, where there are several. `source` is `model`, or the name of the cache that
-    answered, `payload` then what it kept. `cache_outcome` is hit, stale or miss by the last cache that looked, None if
-    none did; `wrong_hit` where the labels say that the answer belongs to another question. `waited_s` is by stage; `notes`
-    are the decisions in their order, as `stage: decision`. `cost_usd` is of all calls, also of those nobody saw the answer
+    `model` answers, or answered; on `replica`, where there are several. `num_prompt_tokens` is what it read, where that is
+    not what the client sent. `source` is `model`, or the name of the cache that answered, `payload` then what it kept.
+    `cache_outcome` is hit, stale or miss by the last cache that looked, None if none did; `wrong_hit` where the labels say
+    that the answer belongs to another question. `waited_s` is by stage; `notes` are the decisions in their order, as
+    `stage: decision`. `quotas`: the limits that it met, as it left them. `cost_usd` is of all calls and fees, also of calls nobody saw the answer
     of; `saved_usd` by stage is what the request would have cost more without it.
     """
 
     model: str
     source: str = "model"
     replica: str | None = None
+    num_prompt_tokens: int | None = None
     payload: object | None = None
     cache_outcome: str | None = None
     wrong_hit: bool | None = None
@@ -95,6 +121,6 @@ class Passage:
     waited_s: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     quotas: tuple[Quota, ...] = ()
-    damage: Damage | None = None
+    damage: tuple[Damage, ...] = ()
     cost_usd: float | None = None
     saved_usd: dict[str, float] = field(default_factory=dict)

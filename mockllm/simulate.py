@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import inf
 
 from mockllm.engine.engine import Serving
 from mockllm.model import Emission, Request
@@ -16,7 +17,7 @@ def simulate(engine: Serving, arrivals: Iterable[tuple[float, Request]]) -> Iter
     What is due at the instant of an arrival happens before the arrival, as in `server.driver`.
     Raises ValueError when an arrival lies before the previous one.
     """
-    now = float("-inf")
+    now = -inf
     for at, request in arrivals:
         if at < now:
             raise ValueError(f"arrival of {request.request_id!r} at {at} s lies before the previous one at {now} s")
@@ -25,4 +26,9 @@ def simulate(engine: Serving, arrivals: Iterable[tuple[float, Request]]) -> Iter
         engine.submit(request, at)
         now = at
     while not engine.idle:
-        yield from engine.advance(engine.due())
+        due = engine.due()
+        if due == inf:
+            raise RuntimeError(
+                "requests are on their way and nothing will ever happen to them; this is a fault of the engine"
+            )
+        yield from engine.advance(due)

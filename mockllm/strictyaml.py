@@ -17,6 +17,8 @@ from mockllm.errors import DeploymentError
 __all__ = ["Document", "dotted", "read_yaml", "validated"]
 
 _MAX_BYTES = 1_000_000
+_MAPPING, _LIST = "must be a mapping of keys to values", "must be a list"
+_IN_YAML = {"model_type": _MAPPING, "dict_type": _MAPPING, "tuple_type": _LIST, "list_type": _LIST}  # Python's words
 
 
 class Document:
@@ -33,8 +35,11 @@ class Document:
         return None
 
     def without_keys(self, at: tuple[str | int, ...]) -> Document:
-        """A document that says nothing, on the line of this key path: for what has a default for every key."""
-        return Document(self.path, {}, {(): self.line_of(at) or 1})
+        """A document that says nothing at this key path: for what has a default for every key."""
+        value: dict[str | int, Any] = {}
+        for key in reversed(at):
+            value = {key: value}
+        return Document(self.path, value, self._lines)
 
 
 def read_yaml(path: Path) -> Document:
@@ -95,7 +100,7 @@ def validated(document: Document, adapter: TypeAdapter[Any], at: tuple[str | int
         part = part[key]
     if not isinstance(part, dict):
         found = "empty" if part is None else f"a {type(part).__name__}"
-        rule = f"must be a mapping of keys to values, and is {found}"
+        rule = f"{_MAPPING}, and is {found}"
         raise DeploymentError(document.path, rule, line=document.line_of(at), key=dotted(at) or None)
     try:
         return adapter.validate_python(part)
@@ -103,7 +108,8 @@ def validated(document: Document, adapter: TypeAdapter[Any], at: tuple[str | int
         first = error.errors(include_url=False)[0]
         # The discriminator's tag stands in the location; it is not a key of the file.
         location = (*at, *(part for part in first["loc"] if part not in ("batched", "hosted")))
-        message, value = first["msg"].removeprefix("Value error, "), f" (got {first['input']!r})"
+        message = _IN_YAML.get(first["type"], first["msg"].removeprefix("Value error, "))
+        value = f" (got {first['input']!r})"
         if first["type"] == "union_tag_invalid":
             location = (*location, "kind")
             message, value = f"is {first['ctx']['tag']!r}; it must be batched or hosted", ""

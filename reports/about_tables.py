@@ -82,6 +82,7 @@ def environment_tables(manifest: Manifest) -> list[TextTable]:
         "started": wall_time(manifest.started_wall),
         "ended after, s": None if manifest.ended_at is None else f"{manifest.ended_at:,.1f}",
         "ended how": manifest.ended_how,
+        "clock": manifest.clock,
         "load processes": manifest.num_workers,
         "cap on requests in flight": manifest.max_in_flight,
     }

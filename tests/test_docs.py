@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.verdict import EXIT_CODES
-from mockllm import bundled_profiles
+from harness.workload_file import read_workload
+from mockllm import bundled_deployments, bundled_profiles, load_deployment
+from mockllm.policy_text import policy_names
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -21,6 +23,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "benchmarks/README.md",
     "docs/fidelity.md",
+    "docs/semantic-cache.md",
 ]
 
 
@@ -58,6 +61,31 @@ def test_named_profiles_are_the_bundled_ones() -> None:
     sizes = [name for name in gpus if name.startswith("-")]
     named = [gpu + size for gpu in gpus if not gpu.startswith("-") for size in sizes]
     assert sorted(named + [name for row in others for name in row]) == bundled_profiles()
+
+
+def test_named_stacks_are_the_bundled_ones() -> None:
+    section = README.partition("| ready stacks | names |")[2].partition("\n\n")[0]
+    named = [name for row in section.strip().splitlines()[1:] for name in re.findall(r"`([\w-]+)`", row)]
+    assert sorted(named) == bundled_deployments()
+
+
+def test_every_policy_is_named() -> None:
+    section = README.partition("| policy | what |")[2].partition("\n\n")[0]
+    named = {
+        name for row in section.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert named == set(policy_names()) - {"price"}
+
+
+def test_the_deployment_and_the_workload_of_the_readme_are_valid(tmp_path: Path) -> None:
+    deployment, workload = (
+        next(block for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL) if key in block)
+        for key in ("stack:", "arrivals:")
+    )
+    (tmp_path / "stack.yaml").write_text(deployment)
+    (tmp_path / "workload.yaml").write_text(workload)
+    load_deployment(str(tmp_path / "stack.yaml"))
+    read_workload(tmp_path / "workload.yaml")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -33,6 +33,7 @@ print(json.dumps({{
         ("harness.cli", []),
         ("harness.summary", []),
         ("harness.traces", []),
+        ("harness.virtual", []),
         ("reports", ["pandas", "plotly"]),
     ],
 )

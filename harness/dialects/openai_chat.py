@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -15,17 +16,18 @@ __all__ = ["OPENAI_CHAT", "chat_body"]
 
 def chat_body(
     model: str,
-    prompt: str,
+    prompt: str | Iterable[tuple[str, str]],
     *,
     stream: bool,
     max_tokens: int | None,
     exact_length: bool,
     temperature: float | None = None,
 ) -> bytes:
-    """A request body. `exact_length` asks for exactly `max_tokens` tokens (`ignore_eos`, which vLLM and its kin know)."""
+    """A request body. `prompt` is what the user says, or messages as (role, text). `exact_length` asks for exactly `max_tokens` tokens (`ignore_eos`, which vLLM and its kin know)."""
+    messages = [("user", prompt)] if isinstance(prompt, str) else prompt
     body: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": "user", "content": prompt}],
+        "messages": [{"role": role, "content": text} for role, text in messages],
         "stream": stream,
     }
     if stream:

@@ -25,16 +25,19 @@ def open_record(
     model: str,
     stream: bool,
 ) -> RequestRecord:
-    """The plan's half of a record."""
+    """The plan's half of a record. An arrival that says who asks what goes before `model` and `stream`."""
+    ask = arrival.ask
     return RequestRecord(
         request_id=request_id,
         scenario=scenario,
         user_class=user_class,
         class_name=arrival.class_name,
+        tenant=None if ask is None else ask.organization or ask.user,
+        feature=None if ask is None else ask.feature,
         phase=arrival.phase,
         protocol=dialect.name,
-        model=model,
-        stream=stream,
+        model=model if ask is None else ask.model or model,
+        stream=stream if ask is None else ask.stream,
         planned_prompt_tokens=arrival.num_prompt_tokens,
         planned_output_tokens=arrival.num_output_tokens,
         intended_at=round(intended_at, 6),

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from splintr import Tokenizer
-
 from harness.clock import boot_id, clock_pair
 from harness.dialects import Dialect
 from harness.plan import Arrival, LoadPlan, Shard
@@ -22,6 +20,7 @@ from harness.records import Header, RecordWriter, RequestRecord
 from harness.swarm.asking import complete_record, open_record
 from harness.swarm.pulse import Pulse
 from harness.swarm.transport import Exchange, Transport, parse_target
+from harness.tokens import token_counter
 
 __all__ = ["Live", "LoadRun", "RunSettings"]
 
@@ -78,9 +77,8 @@ class LoadRun:
         self._origin = clocks["monotonic"] + (settings.origin_wall - clocks["wall"])
         self._prompts = PromptBook(settings.seed)
         # Vocabulary and prompts are made now: the first request would otherwise be sent late by their making.
-        tokenizer = Tokenizer.from_pretrained("o200k_base")
-        self._count: Callable[[str], int] = lambda text: len(tokenizer.encode_ordinary(text))
-        self._count(self._prompts.text(next(plan.arrivals())))
+        self._count = token_counter()
+        self._count(self._prompts.messages(next(plan.arrivals()))[-1][1])
         gc.collect()
         gc.freeze()  # what is there now lives as long as the run; walking through it would stop the event loop
         self.transport = Transport(parse_target(settings.target), self.now)
@@ -107,8 +105,8 @@ class LoadRun:
     def at_cap(self) -> bool:
         return self.num_in_flight >= self._cap
 
-    def prompt(self, arrival: Arrival) -> str:
-        return self._prompts.text(arrival)
+    def messages(self, arrival: Arrival) -> list[tuple[str, str]]:
+        return self._prompts.messages(arrival)
 
     def open(self, arrival: Arrival, dialect: Dialect) -> RequestRecord:
         """Begin the record of a request that is about to be sent."""

@@ -9,6 +9,7 @@ from gevent.pool import Group
 from locust import User, task
 from locust.exception import StopUser
 
+from harness.asks import mock_headers
 from harness.dialects import Dialect
 from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
 from harness.errors import UsageError
@@ -50,7 +51,8 @@ class LLMUser(User):
         body = self.body(arrival)
         record, exchange = run.open(arrival, self.dialect), Exchange()
         try:
-            run.transport.request("POST", self.dialect.path, self._headers(record.request_id), body, exchange)
+            headers = self._headers(record.request_id, arrival)
+            run.transport.request("POST", self.dialect.path, headers, body, exchange)
         finally:
             run.close(record, exchange, self.dialect)
             self._tell_locust(record, exchange)
@@ -58,13 +60,13 @@ class LLMUser(User):
 
     def body(self, arrival: Arrival) -> bytes:
         """The request body of an arrival. Override to ask differently."""
-        settings = self.the_run.settings
+        settings, ask = self.the_run.settings, arrival.ask
         return chat_body(
-            settings.model,
-            self.the_run.prompt(arrival),
-            stream=settings.stream,
+            ask.model if ask is not None and ask.model else settings.model,
+            self.the_run.messages(arrival),
+            stream=settings.stream if ask is None else ask.stream,
             max_tokens=arrival.num_output_tokens,
-            exact_length=settings.exact_length,
+            exact_length=settings.exact_length and (ask is None or ask.exact_length),
         )
 
     @property
@@ -104,8 +106,9 @@ class LLMUser(User):
         finally:
             self.the_run.num_in_flight -= 1
 
-    def _headers(self, request_id: str) -> dict[str, str]:
-        return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **key_header()}
+    def _headers(self, request_id: str, arrival: Arrival) -> dict[str, str]:
+        told = {} if arrival.ask is None else mock_headers(arrival.ask)
+        return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **told, **key_header()}
 
     def _tell_locust(self, record: RequestRecord, exchange: Exchange) -> None:
         """One event a request, at its end, for Locust's own tables. An answer that was open at the end is no failure."""

@@ -64,8 +64,7 @@ class Composer:
         thinking = call.thinking or (Thinking() if length.always else None)
         if thinking is None or not _EFFORT[thinking.effort]:
             return ()
-        median = length.median_tokens * _EFFORT[thinking.effort]
-        num_tokens = max(1, round(self._streams.lognormal("reasoning length", key, median, length.sigma)))
+        num_tokens = length.draw(key, self._streams, _EFFORT[thinking.effort])
         if thinking.budget_tokens is not None:
             num_tokens = min(num_tokens, thinking.budget_tokens)
         if call.max_tokens is not None and call.ignore_eos:

@@ -27,10 +27,10 @@ from mockllm.engine.kv_cache import KvCache
 from mockllm.engine.latency import Pace, StepLoad, StepTime
 from mockllm.engine.noise import StepNoise
 from mockllm.engine.sequence import Sequence
-from mockllm.engine.stretches import Stretch
+from mockllm.engine.stretches import Runs, Stretch
 from mockllm.engine.waiting import ByPriority, FirstComeFirstServed, WaitingLine
 from mockllm.events import EventQueue
-from mockllm.model import Began, CacheUse, Emission, Finished, Request, Tokens
+from mockllm.model import Began, CacheUse, Cut, Emission, Finished, Request, Tokens
 from mockllm.streams import Streams
 
 __all__ = ["BatchLimits", "BatchedReplica"]
@@ -104,6 +104,8 @@ class BatchedReplica:
         self._told = 0  # steps of the stretch whose tokens were let out already
         self._step_due = inf  # when the next step ends that somebody waits for; follows the four fields above
         self._busy_s = 0.0
+        self._slowness = 1.0
+        self._still_until = -inf
         self.num_preemptions = 0
         self.num_queried_tokens = 0  # of prompts that were looked up in the prefix cache
         self.num_hit_tokens = 0
@@ -139,9 +141,22 @@ class BatchedReplica:
         self._truncate(now)  # its place, or its place at the head of the line, is free
         return True
 
+    def break_off(self, request_id: str, now: float) -> list[Emission]:
+        """End a watched request with a `Cut`, after the tokens that it has by `now`: those of them that were not told yet
+        come before it. Everything that is due by `now` has happened."""
+        sequence, stretch = self._sequences[request_id], self._stretch
+        runs = list(sequence.runs)
+        if sequence.decoding and stretch is not None:
+            runs.append(sequence.run_until(stretch.first_step + stretch.steps_done_by(now)))
+        self.cancel(request_id, now)
+        num = sum(run.num_tokens for run in runs)
+        tokens = [Tokens(request_id, now, 0, num, Runs(runs))] if num and not self._every_token else []
+        return [*tokens, Cut(request_id, now, num)]
+
     def due(self) -> float:
         """The next instant at which something happens."""
-        return min(self._incoming.due(), self._step_due)
+        arrival, step = self._incoming.due(), self._step_due
+        return arrival if arrival < step else step  # not min(): a pool asks all its replicas, at every event
 
     def advance(self, now: float) -> list[Emission]:
         """Let everything happen that is due at or before `now`, in order."""
@@ -154,6 +169,30 @@ class BatchedReplica:
                 self._end_step(out)
             else:
                 self._enqueue(*self._incoming.pop())
+
+    # -- what goes wrong -----------------------------------------------------------------------------
+
+    def slow(self, factor: float, now: float) -> None:
+        """From the next step on every step takes `factor` times as long as it would; 1 is the normal pace."""
+        if factor != self._slowness:
+            self._slowness = factor
+            self._truncate(now)
+
+    def stall(self, until: float, now: float) -> None:
+        """Stand still from `now` until `until`: the step that is running ends so much later, and no other begins.
+
+        Called again, it moves the end; with one that is over the work goes on at once.
+        """
+        before, self._still_until = max(self._still_until, now), max(until, now)
+        stretch = self._stretch
+        if self._still_until == before:
+            return
+        if stretch is not None:
+            self._truncate(now)
+            stretch.late_s += self._still_until - before
+            self._follow_stretch()
+        elif len(self._line):
+            self._step_due = self._still_until
 
     # -- what the gauges show ------------------------------------------------------------------------
 
@@ -214,7 +253,10 @@ class BatchedReplica:
         stretch = self._stretch
         if stretch is None:
             self._line.join(sequence)
-            self._plan(at)
+            if at < self._still_until:
+                self._step_due = self._still_until
+            else:
+                self._plan(at)
             return
         # Behind somebody who was not admitted, first come first served, nobody will be before the batch changes.
         hopeless = len(self._line) > 0 and not self._limits.priority
@@ -251,6 +293,8 @@ class BatchedReplica:
         num_steps = 1 if gave_way or load.num_prefill_tokens or self._drafts else self._steps_until_change()
         if self._noise is not None:
             num_steps, pace = self._with_stall(num_steps, pace)
+        if self._slowness != 1.0:
+            pace = Pace(pace.first * self._slowness, pace.growth * self._slowness)
         stretch = Stretch(self._steps, at, num_steps, self._noise.disturb(pace, self._steps) if self._noise else pace)
         if self._stretch is not None:
             self._stretch.next = stretch
@@ -491,9 +535,11 @@ class BatchedReplica:
     # -- the end of a step ---------------------------------------------------------------------------
 
     def _end_step(self, out: list[Emission]) -> None:
-        """End the step that is due."""
+        """End the step that is due, or the wait of a replica that stood still with nothing to do."""
         stretch, at = self._stretch, self._step_due
-        assert stretch is not None
+        if stretch is None:
+            self._plan(at)
+            return
         done = self._told + 1 if self._watched else stretch.num_steps
         if self._every_token:
             self._tell(stretch.first_step + done, at, out)

@@ -18,7 +18,7 @@ from typing import Protocol
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.engine.stats import Counts
 from mockllm.events import EventQueue
-from mockllm.model import Began, Emission, Forced, Refused, Request, Tokens
+from mockllm.model import Began, Cut, Emission, Forced, Refused, Request, Tokens
 from mockllm.streams import Streams
 
 __all__ = ["Engine", "Overhead", "Replica", "ServedModel", "Serving"]
@@ -48,6 +48,9 @@ class Replica(Protocol):
     def cancel(self, request_id: str, now: float) -> bool: ...
     def due(self) -> float: ...
     def advance(self, now: float) -> list[Emission]: ...
+    def break_off(self, request_id: str, now: float) -> list[Emission]: ...  # its tokens, if untold, and a Cut
+    def slow(self, factor: float, now: float) -> None: ...  # everything takes so many times as long from now on
+    def stall(self, until: float, now: float) -> None: ...  # nothing happens until then
     @property
     def num_running(self) -> int: ...
     @property
@@ -128,6 +131,18 @@ class Engine:
         self.counts.num_cancelled += 1
         return True
 
+    def break_off(self, request_id: str, now: float) -> list[Emission]:
+        """The connection behind an answer breaks: its tokens, if nobody was told of them, and the Cut; nothing if it is over."""
+        if (refused := self._refused.pop(request_id, None)) is not None:
+            self._refusals.discard(refused)
+            out: list[Emission] = [Cut(request_id, now, 0)]
+        else:
+            replica = self._where.pop(request_id, None)
+            out = [] if replica is None else replica.break_off(request_id, now)
+        for emission in out:
+            self.counts.count(emission)
+        return out
+
     @property
     def backends(self) -> Mapping[str, ServedModel]:
         """All models: every name is a model's own."""
@@ -142,7 +157,9 @@ class Engine:
         """The next instant at which something happens; inf when idle."""
         due = self._refusals.due()
         for replica in self._replicas:
-            due = min(due, replica.due())
+            at = replica.due()
+            if at < due:  # not min(): this is asked for every token
+                due = at
         return due
 
     def advance(self, now: float) -> list[Emission]:

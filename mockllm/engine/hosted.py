@@ -10,9 +10,11 @@ reach their p99/p50. Sources of the numbers: in the profile. Load does not enter
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import inf
 
 from mockllm.engine.prompt_cache import PromptCache
 from mockllm.events import EventQueue
@@ -88,6 +90,19 @@ class HostedLatency:
             )
         return latency
 
+    def slowed(self, factor: float) -> HostedLatency:
+        """This law with every time `factor` times as long."""
+        return replace(
+            self,
+            floor_s=self.floor_s * factor,
+            spread_median_s=self.spread_median_s * factor,
+            per_token_s=self.per_token_s * factor,
+            per_token_squared_s=self.per_token_squared_s * factor,
+            spike_mean_s=self.spike_mean_s * factor,
+            tpot_median_s=self.tpot_median_s * factor,
+            cold_starts=tuple(replace(start, median_s=start.median_s * factor) for start in self.cold_starts),
+        )
+
     def chunk_sizes(self, num_tokens: int, key: str, streams: Streams) -> list[int]:
         """Tokens of each chunk: geometric sizes with the profile's mean, the last one cut to fit."""
         if self.tokens_per_chunk <= 1:
@@ -158,7 +173,8 @@ class HostedReplica:
         every_token: bool,
         prompt_cache: PromptCache | None = None,
     ) -> None:
-        self._latency = latency
+        self._latency = self._normal = latency
+        self._still_until = -inf
         self._streams = streams
         self._faultiness = faultiness
         self._prompt_cache = prompt_cache
@@ -169,6 +185,7 @@ class HostedReplica:
     def submit(self, request: Request, size: int, reason: str, *, ready_at: float) -> None:
         """Draw the whole fate of the request now; its events follow at their instants."""
         latency, demand = self._latency, request.forced
+        ready_at = max(ready_at, self._still_until)
         if demand is not None:
             latency = latency.forced(demand)
         cache = self._prompt_cache.use(request, ready_at) if self._prompt_cache else CacheUse()
@@ -206,6 +223,38 @@ class HostedReplica:
         """Forget a request at once."""
         event = self._answers.pop(request_id, None)
         return event is not None and self._events.discard(event)
+
+    def break_off(self, request_id: str, now: float) -> list[Emission]:
+        """End a watched request with a `Cut`, after the tokens that it has by `now`: those of them that were not told yet
+        come before it; nothing if it is over. Everything that is due by `now` has happened."""
+        event = self._answers.get(request_id)
+        if event is None:
+            return []
+        self.cancel(request_id, now)
+        if isinstance(event, Refused):
+            return [Cut(request_id, now, 0)]
+        num_chunks = bisect_right(event.span.instants, now)
+        span = ChunkSpan(event.span.instants[:num_chunks], event.span.sizes[:num_chunks])
+        num = sum(span.sizes)
+        tokens = [Tokens(request_id, now, 0, num, span)] if num and not self._every_token else []
+        return [*tokens, Cut(request_id, now, num)]
+
+    def slow(self, factor: float, now: float) -> None:
+        """Calls that come in from now on take `factor` times as long as they would; 1 is the normal pace."""
+        self._latency = self._normal if factor == 1 else self._normal.slowed(factor)
+
+    def stall(self, until: float, now: float) -> None:
+        """Stand still from `now` until `until`: what was to come comes so much later. Called again, it moves the end."""
+        before, self._still_until = max(self._still_until, now), max(until, now)
+        delay = self._still_until - before
+        if delay == 0:
+            return
+        for answer in self._answers.values():
+            if isinstance(answer, _Answer):
+                instants = answer.span.instants
+                told = bisect_right(instants, now)
+                instants[told:] = [max(now, at + delay) for at in instants[told:]]
+        self._events.shift(delay, now)
 
     def due(self) -> float:
         return self._events.due()

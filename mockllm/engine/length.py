@@ -37,6 +37,8 @@ class AnswerLength:
         if request.ignore_eos and request.num_answer_tokens is None:
             return Planned(limit, "length")
         wanted = request.num_answer_tokens or max(self.draw(request.key, streams), request.min_tokens)
+        if request.answer_share != 1.0:
+            wanted = _shortened(wanted, request)
         if wanted > limit or (request.ignore_eos and wanted == limit):
             return Planned(limit, "length")
         return Planned(wanted, "stop")
@@ -46,6 +48,12 @@ class AnswerLength:
         return max(1, round(streams.lognormal("answer length", key, self.median_tokens, self.sigma)))
 
 
+def _shortened(wanted: int, request: Request) -> int:
+    """What is left of an answer that was asked to be shorter: all of its reasoning, a share of its words, at least one."""
+    words = wanted - request.num_reasoning_tokens
+    return max(request.num_reasoning_tokens + max(1, round(words * request.answer_share)), request.min_tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class ReasoningLength:
     """Reasoning tokens before an answer: lognormal. `always`: also when the client does not ask for it."""
@@ -53,3 +61,7 @@ class ReasoningLength:
     median_tokens: float
     sigma: float
     always: bool = False
+
+    def draw(self, key: str, streams: Streams, effort: float = 1.0) -> int:
+        """How long the model would think; `effort` is how hard it is asked to try, 1 where nobody said."""
+        return max(1, round(streams.lognormal("reasoning length", key, self.median_tokens * effort, self.sigma)))

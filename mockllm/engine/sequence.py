@@ -86,12 +86,17 @@ class Sequence:
 
     def end_run(self, step: int) -> None:
         """The run ends with step number `step`; what it gave is kept."""
+        run = self.run_until(step)
+        self.runs.append(run)
+        self.given += run.num_tokens
+        self.began, self.start_step, self.finish_step = None, -1, -1
+
+    def run_until(self, step: int) -> StepSpan:
+        """What the present run has given by the end of step number `step`."""
         assert self.began is not None
         num_steps = step - self.start_step + 1
         totals: SequenceOf[int] | None = self.totals and self.totals[:num_steps]
-        self.runs.append(StepSpan(self.began, self.start_step - 1, self.given, num_steps, totals))
-        self.given += self.tokens_by(num_steps - 1)
-        self.began, self.start_step, self.finish_step = None, -1, -1
+        return StepSpan(self.began, self.start_step - 1, self.given, num_steps, totals)
 
     def start_again(self) -> None:
         """After a preemption: everything is to be computed anew."""

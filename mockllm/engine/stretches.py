@@ -18,20 +18,22 @@ __all__ = ["Runs", "StepSpan", "Stretch"]
 
 
 class Stretch:
-    """`num_steps` steps that follow step number `first_step`, starting at `started_at`."""
+    """`num_steps` steps that follow step number `first_step`, starting at `started_at`; the last is `late_s` longer."""
 
-    __slots__ = ("first_step", "next", "num_steps", "pace", "started_at")
+    __slots__ = ("first_step", "late_s", "next", "num_steps", "pace", "started_at")
 
     def __init__(self, first_step: int, started_at: float, num_steps: int, pace: Pace | NoisyPace) -> None:
         self.first_step = first_step
         self.started_at = started_at
         self.num_steps = num_steps
         self.pace = pace
+        self.late_s = 0.0
         self.next: Stretch | None = None
 
     def end_of(self, num_done: int) -> float:
         """The instant at which the first `num_done` steps of this stretch are done."""
-        return self.started_at + self.pace.elapsed(num_done)
+        at = self.started_at + self.pace.elapsed(num_done)
+        return at if num_done < self.num_steps else at + self.late_s
 
     def ended_at(self) -> float:
         return self.end_of(self.num_steps)
@@ -69,6 +71,11 @@ class StepSpan:
                 yield self._chunk(stretch.end_of(done), step)
                 step += 1
             stretch = stretch.next
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all its steps."""
+        return self.num_steps if self.totals is None else self.totals[self.num_steps - 1]
 
     def _chunk(self, at: float, step: int) -> Chunk:
         if self.totals is None:

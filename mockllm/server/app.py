@@ -15,13 +15,15 @@ from starlette.types import Receive, Scope, Send
 from mockllm.clock import RealClock, clock_pair
 from mockllm.content.compose import Composer
 from mockllm.content.text import Speaker
-from mockllm.deployment import Deployment, build_engine
+from mockllm.deployment import Deployment, build_stack
 from mockllm.server.batch_work import BatchSettings
 from mockllm.server.batches import BatchStore, add_batch_routes
 from mockllm.server.beside import add_reading_routes, add_token_routes
+from mockllm.server.fault_routes import add_fault_routes
 from mockllm.server.files import FileStore, add_file_routes
 from mockllm.server.inside import inside
 from mockllm.server.ledger import Ledger
+from mockllm.server.live import add_live_routes
 from mockllm.server.message_batches import MessageBatchStore, add_message_batch_routes
 from mockllm.server.openapi import add_document_route
 from mockllm.server.operator import add_operator_routes
@@ -65,7 +67,7 @@ def create_app(
     draws = Streams(deployment.seed if seed is None else seed)
     server = Server(
         deployment,
-        build_engine(deployment, seed=seed, every_token=True),
+        build_stack(deployment, seed=seed, every_token=True),
         Ledger(monotonic_origin=clock.monotonic_origin, file=ledger_file),
         clock,
         Composer(Speaker(draws), draws, o200k()),
@@ -80,6 +82,7 @@ def create_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         server.composer.warm_up()
         yield
+        stored.close()
         await batches.close()
         await message_batches.close()
 
@@ -100,6 +103,8 @@ def create_app(
     add_token_routes(app, server)
     add_reading_routes(app, server)
     add_operator_routes(app, server)
+    add_fault_routes(app, server)
+    add_live_routes(app, server)
     add_document_route(app, next(iter(server.engine.models)))
     app.add_exception_handler(HTTPException, _http_error)
     return app
@@ -127,8 +132,7 @@ def _completion(server: Server, dialect: Dialect, stored: StoredResponses) -> Ca
         exchange = await asyncio.to_thread(server.exchange, *parts) if aside else server.exchange(*parts)
         if isinstance(exchange, ApiError):
             return refuse(exchange)
-        done = stored.remember if dialect.name == "openai-responses" else None
-        return Answering(exchange, server.cap, done)
+        return stored.answer(exchange) if dialect.name == "openai-responses" else Answering(exchange, server.cap)
 
     return complete
 

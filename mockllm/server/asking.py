@@ -16,7 +16,8 @@ __all__ = ["query_of", "tenant_of", "urgency_of"]
 
 # What does not change the answer, or only how it is delivered.
 _BESIDE_THE_QUESTION = (
-    "stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key", "store", "service_tier",
+    "stream", "stream_options", "background", "user", "metadata", "safety_identifier", "prompt_cache_key", "store",
+    "service_tier",
 )  # fmt: skip
 _MESSAGES = ("messages", "input", "prompt")
 _URGENCY: dict[str | None, Urgency] = {"priority": "P0", "fast": "P0", "ultrafast": "P0", "flex": "P2", "batch": "P2"}

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from mockllm.clock import Clock
-from mockllm.server.batch_work import BatchSettings, Call, Complete, Reply, Workers, breathe, inner_headers
+from mockllm.server.batch_work import BatchSettings, Call, Complete, Reply, Workers, breathe, grouped, inner_headers
 from mockllm.server.files import FileStore
 from mockllm.server.reading import openai_page, openai_refusal, read_limited, shown
 from mockllm.server.replies import json_body
@@ -168,16 +168,21 @@ class BatchStore:
             return
         job.batch.request_counts.total = len(job.pending)
         self._enter(job.batch, "in_progress")
-        await self._workers.run(self._calls(job), job.headers, lambda call, reply: self._answered(job, call, reply))
+        await self._workers.run(
+            await grouped(list(job.pending.values()), self.settings.max_concurrency),
+            job.headers,
+            lambda call, reply: self._answered(job, call, reply),
+            lambda: self._goes_on(job),
+        )
         self._enter(job.batch, "finalizing")
         await breathe()
 
-    def _calls(self, job: _Job) -> Iterator[Call]:
-        for call in list(job.pending.values()):
-            if self._clock.now() >= job.deadline:
-                job.end = "expired"
-                return
-            yield call
+    def _goes_on(self, job: _Job) -> bool:
+        """Whether the window is open for one more request."""
+        if self._clock.now() < job.deadline:
+            return True
+        job.end = "expired"
+        return False
 
     async def _validate(self, job: _Job) -> list[BatchError]:
         """Fill in the job's calls; the errors if there are any."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mockllm.clock import Clock
 from mockllm.engine.engine import Serving
 from mockllm.model import Began, Emission, Request, Tokens
 
 __all__ = ["Deliver", "Driver", "Timer"]
+
+T = TypeVar("T")
 
 # `more` says that the very next emission is for the same request: both can leave in one write.
 Deliver = Callable[[Emission, bool], None]
@@ -55,6 +57,15 @@ class Driver:
         if self._listeners.pop(request_id, None) is not None:
             self.engine.cancel(request_id, now)
         self._arm()
+
+    def change(self, act: Callable[[float], T]) -> T:
+        """Let an operator change the engine now; what is due happens first."""
+        now = self.clock.now()
+        self._advance(now)
+        try:
+            return act(now)
+        finally:
+            self._arm()
 
     def ring(self) -> None:
         """The timer's alarm: let happen what is due."""

@@ -20,7 +20,10 @@ __all__ = ["Exchange"]
 
 @dataclass
 class Exchange:
-    """All that one answer needs. `requests` and `replies`: one a choice. `passage`: what it met in the stack, if it met one."""
+    """All that one answer needs. `requests` and `replies`: one a choice. `passage`: what it met in the stack, if it met one.
+
+    `clock_epoch` is the second of the epoch at which the clock was 0.
+    """
 
     call: Call
     dialect: Dialect
@@ -32,6 +35,7 @@ class Exchange:
     driver: Driver
     ledger: Ledger
     clock: Clock
+    clock_epoch: int
     passage: Passage | None = field(default=None, init=False)
 
     @property
@@ -73,7 +77,9 @@ class Exchange:
         entry = self.entry
         entry.num_cached_tokens = cache.num_read
         entry.num_cache_write_tokens = cache.num_written_5m + cache.num_written_1h
-        return Usage(entry.num_prompt_tokens, 0, cache.num_read, cache.num_written_5m, cache.num_written_1h)
+        changed = None if self.passage is None else self.passage.num_prompt_tokens
+        num_prompt = entry.num_prompt_tokens if changed is None else changed
+        return Usage(num_prompt, 0, cache.num_read, cache.num_written_5m, cache.num_written_1h)
 
     def usage(self, ends: Sequence[Finished | Cut], cache: CacheUse) -> Usage:
         """What the whole answer costs."""
@@ -97,15 +103,15 @@ class Exchange:
         self.entry.finish_reason, self.entry.queue_s = ends[0].reason, ends[0].queue_s
         self._close("ok", 200, max(end.at for end in ends))
 
-    def cut(self, end: Cut, status: int = 200) -> None:
-        """The answer broke off as the model decided."""
+    def cut(self, end: Cut, status: int | None = 200) -> None:
+        """The answer broke off as the model decided. `status` None: the connection was reset before there was one."""
         self.entry.num_output_tokens = sum(self.entry.num_tokens) or end.num_output_tokens
         self._close("cut", status, end.at)
 
     def refused(self, refusal: Refused) -> None:
         """The engine did not take the request."""
         self.met(refusal.passage)
-        self._close("refused", refusal.status, refusal.at)
+        self._close("refused", refusal.status or None, refusal.at)
 
     def end_of(self, end: Finished | Cut) -> End:
         """The end of a choice as its writer wants it."""

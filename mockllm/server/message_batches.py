@@ -8,7 +8,7 @@ inner call books it at that tier.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from mockllm.clock import Clock
-from mockllm.server.batch_work import BatchSettings, Call, Complete, Reply, Workers, breathe, inner_headers
+from mockllm.server.batch_work import BatchSettings, Call, Complete, Reply, Workers, breathe, grouped, inner_headers
 from mockllm.server.reading import query_integer, read_limited, shown
 from mockllm.server.replies import json_body
 from mockllm.wire.anthropic_batch import (
@@ -159,7 +159,12 @@ class MessageBatchStore:
 
     async def _work(self, job: _Job) -> None:
         await self._refuse_streams(job)
-        await self._workers.run(self._calls(job), job.headers, lambda call, reply: self._answered(job, call, reply))
+        await self._workers.run(
+            await grouped(list(job.pending.values()), self.settings.max_concurrency),
+            job.headers,
+            lambda call, reply: self._answered(job, call, reply),
+            lambda: self._goes_on(job),
+        )
 
     async def _refuse_streams(self, job: _Job) -> None:
         for number, call in enumerate(list(job.pending.values()), 1):
@@ -168,12 +173,12 @@ class MessageBatchStore:
             if number % _CALLS_AT_A_STRETCH == 0:
                 await breathe()
 
-    def _calls(self, job: _Job) -> Iterator[Call]:
-        for call in list(job.pending.values()):
-            if self._clock.now() >= job.deadline:
-                job.left = "expired"
-                return
-            yield call
+    def _goes_on(self, job: _Job) -> bool:
+        """Whether the window is open for one more request."""
+        if self._clock.now() < job.deadline:
+            return True
+        job.left = "expired"
+        return False
 
     def _answered(self, job: _Job, call: Call, reply: Reply | None) -> None:
         result = succeeded(reply.body) if reply and 200 <= reply.status < 300 else None

@@ -22,6 +22,7 @@ from mockllm.server.dcgm import dcgm_text
 from mockllm.server.histograms import Histogram
 from mockllm.server.ledger import LATENESS_BUCKETS, Entry, Ledger
 from mockllm.server.observations import GenAiFold, GenAiKey, VllmFold, latencies
+from mockllm.stack.stack import Stack
 
 __all__ = ["Metrics"]
 
@@ -56,6 +57,7 @@ class Metrics(Collector):
         self._engine, self._ledger = engine, ledger
         self._vllm = {name: VllmFold(model.length.max_model_len) for name, model in engine.backends.items()}
         self._gen_ai = GenAiFold()
+        self._now = 0.0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ledger.on_close.append(self.observe)
@@ -70,6 +72,7 @@ class Metrics(Collector):
 
     def exposition(self, now: float) -> bytes:
         """Everything in Prometheus' text format; `now` is on the clock that drives the engine."""
+        self._now = now
         return generate_latest(self._registry) + dcgm_text(self._engine.backends, now).encode()
 
     def collect(self) -> Iterator[Metric]:
@@ -83,6 +86,7 @@ class Metrics(Collector):
             folds: dict[GenAiKey, Histogram] = getattr(self._gen_ai, field)
             yield _histogram(name, text, [(_gen_ai_labels(key), histogram) for key, histogram in folds.items()])
         yield self._outcomes()
+        yield from self._stack()
         yield self._lateness()
 
     def _gauges(self) -> Iterator[Metric]:
@@ -137,6 +141,22 @@ class Metrics(Collector):
         for outcome in ("submitted", "finished", "refused", "cut", "cancelled"):
             family.add_metric([outcome], getattr(counts, f"num_{outcome}"))
         return family
+
+    def _stack(self) -> Iterator[Metric]:
+        """What the policies of a stack have counted; nothing without one."""
+        if not isinstance(self._engine, Stack):
+            return
+        events = CounterMetricFamily("mock_stage_events", "What a stage of the stack did.", labels=["stage", "event"])
+        for stage in self._engine.stages:
+            counts = stage.state(self._now).get("counts", {})
+            assert isinstance(counts, dict)
+            for event, num in counts.items():
+                events.add_metric([stage.name, str(event)], num)
+        yield events
+        yield CounterMetricFamily(
+            "mock_model_calls", "Calls to models, retries and copies included.", self._engine.num_calls
+        )
+        yield CounterMetricFamily("mock_cost_usd", "Price of all calls, in USD.", self._engine.cost_usd)
 
     def _lateness(self) -> Metric:
         cumulative, total = [], 0

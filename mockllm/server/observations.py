@@ -131,7 +131,7 @@ class GenAiKey(NamedTuple):
     """The attributes of OpenTelemetry's server metrics, None where there is no error.
 
     `model` is the served name of the deployment, for the request and the response alike: names that clients make up
-    would become series. `error_type`: the HTTP status of a refusal, else `cut` or `cancelled`.
+    would become series. `error_type`: the HTTP status of a refusal, else `reset`, `cut` or `cancelled`.
     """
 
     operation: str
@@ -164,4 +164,4 @@ class GenAiFold:
 def _error_type(entry: Entry) -> str | None:
     if entry.outcome == "ok":
         return None
-    return str(entry.status) if entry.outcome == "refused" else entry.outcome
+    return str(entry.status or "reset") if entry.outcome == "refused" else entry.outcome

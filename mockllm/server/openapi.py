@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from mockllm.server.control import Demand, Settings
 from mockllm.server.files import FileObject
+from mockllm.stack.fault_kinds import KINDS as FAULT_KINDS
 from mockllm.wire.anthropic_batch import BatchBody, MessageBatch
 from mockllm.wire.anthropic_messages import CountBody as CountTokensBody
 from mockllm.wire.openai_batch import Batch, BatchOrder
@@ -48,6 +49,7 @@ class _Operation(NamedTuple):
     provider: str = "openai"
     marks: Sequence[str] = ()
     controlled: bool = False
+    takes_faults: bool = False
 
 
 def add_document_route(app: FastAPI, model: str) -> None:
@@ -104,6 +106,10 @@ def _shown(operation: _Operation, schemas: Json) -> Json:
     if operation.takes is not None:
         schema = _described(operation.takes, shown["operationId"], schemas)
         shown["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    elif operation.takes_faults:
+        schemas["mock.Faults"] = _FAULTS
+        body = {"schema": {"$ref": "#/components/schemas/mock.Faults"}, "example": _FAULT_EXAMPLE}
+        shown["requestBody"] = {"required": True, "content": {"application/json": body}}
     elif operation.path == "/v1/files" and operation.method == "POST":
         shown["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD}}}
     return shown
@@ -189,7 +195,7 @@ _UPLOAD: Json = _object(file={"type": "string", "contentMediaType": "application
 _PARAMETERS: Json = {
     **{
         name: {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        for name in ("file_id", "batch_id", "response_id", "name")
+        for name in ("file_id", "batch_id", "response_id", "fault_id", "name")
     },
     **{name: {"name": name, "in": "query", "schema": _TEXT} for name in ("after", "after_id", "before_id", "purpose")},
     **{
@@ -201,6 +207,8 @@ _PARAMETERS: Json = {
         for highest in (100, 1000, 10_000)
     },
     "order": {"name": "order", "in": "query", "schema": {"enum": ["asc", "desc"]}},
+    "stream": {"name": "stream", "in": "query", "schema": {"type": "boolean"}},
+    "starting_after": {"name": "starting_after", "in": "query", "schema": _COUNT},
     "anthropic-version": {"name": "anthropic-version", "in": "header", "schema": _TEXT},
 }
 
@@ -226,10 +234,10 @@ _RESPONSE = _object(
     id=_TEXT,
     object=_const("response"),
     created_at=_INTEGER,
-    status={"enum": ["completed", "incomplete", "failed"]},
+    status={"enum": ["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]},
     model=_TEXT,
     output=_ANY_LIST,
-    usage=_object(input_tokens=_COUNT, output_tokens=_COUNT, total_tokens=_COUNT),
+    usage=_or_null(_object(input_tokens=_COUNT, output_tokens=_COUNT, total_tokens=_COUNT)),
 )
 _EMBEDDINGS = _list_of(
     _object(object=_const("embedding"), index=_COUNT, embedding={"type": ["array", "string"]}),
@@ -254,6 +262,23 @@ _ANSWERS = {
     "/v1/messages": _MESSAGE,
 }
 _HI = {"role": "user", "content": "Hi."}
+_DURATION: Json = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|min|s|m|h|d))+$"}
+_FAULTS: Json = {
+    "description": "A fault, or a list of faults; which members it has hangs on its kind.",
+    "type": ["object", "array"],
+    "required": ["kind"],
+    "properties": {
+        "kind": {"enum": list(FAULT_KINDS)},
+        **dict.fromkeys(("at", "for", "retry_after", "delay"), _DURATION),
+        **{name: {"type": "string", "minLength": 1, "maxLength": 200} for name in ("model", "replica", "region")},
+        "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "factor": {"type": "number", "minimum": 1},
+        "status": {"anyOf": [{"type": "integer", "minimum": 400, "maximum": 599}, _const("reset")]},
+        "after_tokens": {"type": "integer", "minimum": 1},
+    },
+    "items": {"type": "object", "required": ["kind"]},
+}
+_FAULT_EXAMPLE: Json = {"kind": "errors", "status": 503, "share": 0.2, "at": "10m", "for": "30s"}
 _EXAMPLES: Mapping[str, Json] = {
     "/v1/chat/completions": {"messages": [_HI], "stream": True, "stream_options": {"include_usage": True}},
     "/v1/completions": {"prompt": "Once upon a time", "max_tokens": 8},
@@ -331,10 +356,11 @@ def _stored_responses() -> list[_Operation]:
     page = _list_of({"type": "object"}, **_OPENAI_PAGE)
     listed = (*mark, "limit100", "order", "after")
     gone = _object(id=_TEXT, object=_const("response"), deleted={"const": True})
+    read, gives = (*mark, "stream", "starting_after"), {_JSON: _RESPONSE, _EVENTS: {}}
     return [
-        _Operation("GET", one, "A response that was kept.", {_JSON: _RESPONSE}, None, (404,), marks=mark),
-        _Operation("DELETE", one, "Forget a response.", {_JSON: gone}, None, (404,), marks=mark),
-        _Operation("POST", f"{one}/cancel", "Never possible here.", {_JSON: _RESPONSE}, None, (400, 404), marks=mark),
+        _Operation("GET", one, "A response that is kept.", gives, None, (400, 404), marks=read),
+        _Operation("DELETE", one, "Forget a response.", {_JSON: gone}, None, (400, 404), marks=mark),
+        _Operation("POST", f"{one}/cancel", "Stop one that runs.", {_JSON: _RESPONSE}, None, (400, 404), marks=mark),
         _Operation("GET", f"{one}/input_items", "What it was asked.", {_JSON: page}, None, (400, 404), marks=listed),
     ]
 
@@ -399,11 +425,33 @@ def _reading() -> list[_Operation]:
 
 def _operator() -> list[_Operation]:
     path, settings = "/mock/settings", {_JSON: _inline(Settings)}
+    state = _object(deployment=_TEXT, requests={}, models=_ANY_LIST, stages=_ANY_LIST)
     return [
         _Operation("GET", "/metrics", "Metrics (Prometheus).", {"text/plain": _TEXT}),
         _Operation("GET", "/mock/ledger", "What was really sent, as JSON lines.", {"application/x-ndjson": {}}),
+        _Operation("GET", "/mock/state", "What it is doing now.", {_JSON: state}),
+        _Operation("GET", "/", "A page that shows it.", {"text/html; charset=utf-8": _TEXT}),
+        _Operation("GET", "/mock/live.css", "How the page looks.", {"text/css; charset=utf-8": _TEXT}),
+        _Operation("GET", "/mock/live.js", "What the page does.", {"text/javascript; charset=utf-8": _TEXT}),
         _Operation("GET", path, "What every request meets.", settings),
         _Operation("PATCH", path, "Change it (RFC 7396).", settings, Settings, (400, 413)),
         _Operation("PUT", path, "Replace it.", settings, Settings, (400, 413)),
         _Operation("DELETE", path, "Back to the beginning.", settings),
+        *_faults(),
+    ]
+
+
+def _faults() -> list[_Operation]:
+    path, one = "/mock/faults", "/mock/faults/{fault_id}"
+    run_s = {"type": ["number", "null"]}
+    all_faults = {_JSON: _object(run_s=run_s, faults=_ANY_LIST)}
+    added, refused = {_JSON: _object(faults=_ANY_LIST)}, (400, 413)
+    return [
+        _Operation("GET", path, "All faults.", all_faults),
+        _Operation("POST", path, "More faults, one or a list.", added, None, refused, takes_faults=True),
+        _Operation("PUT", path, "These faults and no others.", all_faults, None, refused, takes_faults=True),
+        _Operation("DELETE", path, "No faults.", all_faults),
+        _Operation("DELETE", one, "Take a fault back.", all_faults, None, (404,), marks=("fault_id",)),
+        _Operation("GET", "/mock/timeline", "How long the run has lasted.", {_JSON: _object(run_s=run_s)}),
+        _Operation("POST", "/mock/timeline", "Begin the run anew.", {_JSON: _object(run_s=run_s)}),
     ]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -21,7 +23,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from mockllm.server.reading import MAX_BODY_BYTES
 from mockllm.wire.errors import ApiError, error_body
 
-__all__ = ["Connections", "EdgeLimits", "HardenedProtocol", "StreamCap", "hardened"]
+__all__ = ["EDGE", "Connections", "EdgeLimits", "HardenedProtocol", "StreamCap", "hardened"]
+
+
+# In the scope's extensions: the connection itself, for faults that a well-behaved server has no words for.
+EDGE = "mockllm.edge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,21 @@ class _Await(Enum):
     CLOSE = "the client's end of a closed conversation"
 
 
+class _Kept:
+    """In place of a transport: keeps what is written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+def _settle(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
 class _RefusedError(Exception):
     """Raised through the parser to make it stop."""
 
@@ -203,6 +224,8 @@ class HardenedProtocol(HttpToolsProtocol):
             self._timer = None
         self._give_up_answer()  # uvicorn tells only the newest request, which may wait behind this one
         self.pipeline.clear()
+        if self.scope is not None:
+            self.scope.pop("extensions", None)  # or the two would wait for the garbage collector
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -273,6 +296,10 @@ class HardenedProtocol(HttpToolsProtocol):
                 self._expect(_Await.BODY, limits.body_s)
         elif self._waits_for is _Await.NEXT:
             self._expect(_Await.HEAD, limits.header_s)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {EDGE: self}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._refusal = self._wrong_head()
@@ -345,6 +372,31 @@ class HardenedProtocol(HttpToolsProtocol):
                 self._expect(_Await.BODY, self.limits.body_s)
         elif self._waits_for is _Await.ANSWER:
             self._expect(_Await.NEXT, self.limits.idle_s)
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset, as one does that breaks: nothing of what waits to be written is."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:  # closed with a linger of no seconds, a socket sends RST and not FIN
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._give_up_answer()
+        self.transport.abort()
+
+    async def drip(self, sending: Awaitable[None], within_s: float) -> None:
+        """Await `sending`, which writes the head of the answer in progress, but let its bytes out one by one."""
+        cycle, head = self.cycle if self._running is None else self._running, _Kept()
+        cycle.transport = head  # type: ignore[assignment]
+        try:
+            await sending
+        finally:
+            cycle.transport = self.transport
+        began = self.loop.time()
+        for number, byte in enumerate(head.data, start=1):
+            if self.transport.is_closing():
+                return
+            self.transport.write(bytes((byte,)))
+            turn = self.loop.create_future()
+            self.loop.call_at(began + within_s * number / len(head.data), _settle, turn)
+            await turn
 
     def refuse(self, error: ApiError, *, linger: bool = True) -> None:
         """Answer with an error in place of the application, and close.

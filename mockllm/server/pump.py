@@ -22,11 +22,11 @@ Sent = Callable[[], None]
 class Pump:
     """Sends messages in order. `blocked` is called when the socket is full: somebody must then await `drain`.
 
-    `send_body` may be a shorter way for what comes after the start of a response.
+    `send_body` may be a shorter way for what comes after the start of a response; `send_start` is the way of the start.
     """
 
     def __init__(self, send: Send, blocked: Callable[[], None], send_body: Send | None = None) -> None:
-        self._send, self._send_body, self._blocked = send, send_body or send, blocked
+        self.send_start, self._send_body, self._blocked = send, send_body or send, blocked
         self._stuck: tuple[Coroutine[Any, Any, None], Any, Sent | None] | None = None
         self._queue: deque[tuple[Message, Sent | None]] = deque()
         self._given_up = False
@@ -36,7 +36,7 @@ class Pump:
         if self._stuck is not None:
             self._queue.append((message, sent))
             return
-        send = self._send if message["type"] == "http.response.start" else self._send_body
+        send = self.send_start if message["type"] == "http.response.start" else self._send_body
         sending: Any = send(message)
         try:
             waits_for = sending.send(None)

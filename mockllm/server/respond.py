@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from mockllm.model import Began, CacheUse, Cut, Emission, Finished, Refused, Tokens
+from mockllm.passage import Passage
+from mockllm.server.damage import Wounds
 from mockllm.server.exchange import Exchange
-from mockllm.server.protocol import StreamCap
+from mockllm.server.protocol import EDGE, HardenedProtocol, StreamCap
 from mockllm.server.pump import Pump
 from mockllm.server.replies import error_response, passage_headers, provider_headers
 from mockllm.wire.errors import ApiError, from_refusal, overloaded
@@ -30,6 +33,10 @@ DIRECT_SEND = "mockllm.send"
 
 class StreamCut(Exception):  # noqa: N818 - it is an event, not a fault of ours
     """Raised into the server to make it drop the connection in the middle of a body, as the model decided."""
+
+
+class _Reset(Exception):  # noqa: N818 - it is an event, not a fault of ours
+    """The connection is to be reset in place of an answer."""
 
 
 class _ClientGone(Exception):  # noqa: N818 - it is an event, not a fault of ours
@@ -64,9 +71,10 @@ class Answering(Response):
         await error_response(exchange.provider, error, exchange.request_id)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = self._exchange
+        exchange, extensions = self._exchange, scope.get("extensions", {})
         kind = _Stream if exchange.call.stream else _Whole
-        answer = kind(exchange, send, scope.get("extensions", {}).get(DIRECT_SEND, send))
+        edge: HardenedProtocol | None = extensions.get(EDGE)
+        answer = kind(exchange, send, extensions.get(DIRECT_SEND, send), edge)
         disconnected = asyncio.ensure_future(_disconnect(receive))
         disconnected.add_done_callback(lambda _: answer.fail(_ClientGone()))
         try:
@@ -76,6 +84,9 @@ class Answering(Response):
                 self._done(exchange)
         except _ClientGone:
             pass
+        except _Reset:
+            assert edge is not None
+            edge.reset()
         finally:
             disconnected.cancel()
             answer.pump.close()
@@ -89,12 +100,25 @@ async def _disconnect(receive: Receive) -> Message:
     return message
 
 
-class _Answer:
-    """What streams and whole bodies have in common: choices that end, and a task that waits for it."""
+def _dripping(send: Send, edge: HardenedProtocol, within_s: float) -> Send:
+    async def drip(message: Message) -> None:
+        await edge.drip(send(message), within_s)
 
-    def __init__(self, exchange: Exchange, send: Send, send_body: Send) -> None:
+    return drip
+
+
+class _Answer:
+    """What streams and whole bodies have in common: choices that end, and a task that waits for it.
+
+    `edge` is the connection, where there is one.
+    """
+
+    def __init__(self, exchange: Exchange, send: Send, send_body: Send, edge: HardenedProtocol | None) -> None:
         self.exchange = exchange
         self.pump = Pump(send, self._wake, send_body)
+        self._edge = edge
+        self._wounds: Wounds | None = None
+        self._head_until = -inf  # when a head that drips out is complete, by plan
         self._ends: list[Finished | None] = [None] * len(exchange.requests)
         self._cache = CacheUse()
         self._over = False
@@ -147,17 +171,44 @@ class _Answer:
         self._over = True
         self._wake()
 
+    def _met(self, passage: Passage | None, at: float) -> None:
+        """The answer begins at `at`: what it met on its way is known."""
+        self.exchange.met(passage)
+        if passage is not None and passage.damage:
+            self._wounds = Wounds(passage.damage)
+            if self._edge is not None and self._wounds.head_s:
+                self._head_until = at + self._wounds.head_s
+                self.pump.send_start = _dripping(self.pump.send_start, self._edge, self._wounds.head_s)
+
+    def _cut_unseen(self, end: Cut) -> None:
+        """An answer that broke off before anybody saw anything of it."""
+        exchange = self.exchange
+        exchange.met(end.passage)
+        exchange.cut(end, status=500 if end.in_band else None)
+        self._no_answer(from_refusal(exchange.provider, 500, "mock_error", "", None) if end.in_band else None)
+
+    def _no_answer(self, error: ApiError | None) -> None:
+        """An error in place of an answer, or a reset; nobody can reset what is no connection."""
+        if error is None and self._edge is not None:
+            self.fail(_Reset())
+            return
+        self._send_error(error or from_refusal(self.exchange.provider, 0, "", "", None))
+
     def _refuse(self, refusal: Refused) -> None:
         exchange = self.exchange
         exchange.refused(refusal)
-        error = from_refusal(exchange.provider, refusal.status, refusal.kind, refusal.message, refusal.retry_after_s)
-        self._send_error(error)
+        if refusal.status == 0:
+            self._no_answer(None)
+            return
+        status, kind, message, retry_after_s = refusal[2:6]
+        self._send_error(from_refusal(exchange.provider, status, kind, message, retry_after_s, refusal.excess))
 
     def _send_error(self, error: ApiError) -> None:
         """Instead of an answer; nothing of one was sent."""
         exchange = self.exchange
-        extra = None if exchange.passage is None else passage_headers(exchange.provider, exchange.passage)
-        response = error_response(exchange.provider, error, exchange.request_id, spent_s=self._spent_s(), headers=extra)
+        response = error_response(
+            exchange.provider, error, exchange.request_id, spent_s=self._spent_s(), headers=self._passage_headers()
+        )
         start = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         self.pump.put(start)
         self.pump.put({"type": "http.response.body", "body": bytes(response.body), "more_body": False})
@@ -169,12 +220,19 @@ class _Answer:
     def _headers(self) -> dict[str, str]:
         exchange = self.exchange
         headers = provider_headers(exchange.provider, exchange.request_id, self._spent_s())
-        return headers if exchange.passage is None else headers | passage_headers(exchange.provider, exchange.passage)
+        return headers | self._passage_headers()
+
+    def _passage_headers(self) -> dict[str, str]:
+        exchange = self.exchange
+        if exchange.passage is None:
+            return {}
+        now = exchange.clock.now()
+        return passage_headers(exchange.provider, exchange.passage, exchange.clock_epoch, now)
 
     def _wrote(self, planned_at: float, num_tokens: int) -> None:
         """A content write was handed to the socket just now."""
         entry = self.exchange.entry
-        entry.planned_at.append(planned_at)
+        entry.planned_at.append(max(planned_at, self._head_until))
         entry.written_at.append(self.exchange.clock.now())
         entry.num_tokens.append(num_tokens)
 
@@ -182,8 +240,8 @@ class _Answer:
 class _Stream(_Answer):
     """Server-sent events, each written when its tokens are due; those that are due together leave in one write."""
 
-    def __init__(self, exchange: Exchange, send: Send, send_body: Send) -> None:
-        super().__init__(exchange, send, send_body)
+    def __init__(self, exchange: Exchange, send: Send, send_body: Send, edge: HardenedProtocol | None) -> None:
+        super().__init__(exchange, send, send_body, edge)
         self._started = False
         self._held: list[bytes] = []  # events that wait for what leaves with them
         self._held_tokens: list[tuple[float, int]] = []  # (planned at, tokens) of these
@@ -191,7 +249,8 @@ class _Stream(_Answer):
     def _take(self, choice: int, emission: Emission, more: bool) -> None:
         if isinstance(emission, Tokens):
             pieces = self.exchange.replies[choice].slices(emission.first, emission.num)
-            self._held += [self.exchange.writer.piece(choice, piece) for piece in pieces]
+            events = [self.exchange.writer.piece(choice, piece) for piece in pieces]
+            self._held += events if self._wounds is None else self._wounds.events(events, emission.num)
             self._held_tokens.append((emission.at, emission.num))
             if not more:
                 self._write(more_body=True)
@@ -209,7 +268,7 @@ class _Stream(_Answer):
         if self._started:
             return
         self._started, self._cache = True, began.cache
-        self.exchange.met(began.passage)
+        self._met(began.passage, began.at)
         # The events are ready-made and need no pings between tokens; the response is there for its headers.
         headers = EventSourceResponse(iter(()), headers=self._headers(), ping=0).raw_headers
         self.pump.put({"type": "http.response.start", "status": 200, "headers": headers})
@@ -217,27 +276,38 @@ class _Stream(_Answer):
 
     def _end(self, choice: int, end: Finished) -> None:
         exchange = self.exchange
-        self._held.append(exchange.writer.end(choice, exchange.end_of(end)))
+        said = exchange.writer.end(choice, exchange.end_of(end))
+        self._held.append(said)
         ends = self._all_ended(choice, end)
         if ends is None:
             self._write(more_body=True)
             return
-        self._held.append(exchange.writer.closing(exchange.usage(ends, self._cache)))
+        closing = exchange.writer.closing(exchange.usage(ends, self._cache))
+        self._held += [closing] if self._wounds is None else self._wounds.closing(said, closing)
         self._write(more_body=False, last=partial(exchange.finished, ends))
         self._finish()
 
     def _cut(self, end: Cut) -> None:
-        if end.in_band:
+        if not self._started:
+            self._cut_unseen(end)
+        elif end.in_band:
             self._break_off(from_refusal(self.exchange.provider, 500, "mock_error", "", None), end)
-            return
-        self._write(more_body=True, last=partial(self.exchange.cut, end))
-        self.fail(StreamCut(self.exchange.request_id))
+        elif end.silent:
+            self._write(more_body=False, last=partial(self.exchange.cut, end))
+            self._finish()
+        else:
+            self._write(more_body=True, last=partial(self.exchange.cut, end))
+            self.fail(StreamCut(self.exchange.request_id))
 
     def _refuse(self, refusal: Refused) -> None:
         if not self._started:
             super()._refuse(refusal)
             return
-        error = from_refusal(self.exchange.provider, refusal.status, refusal.kind, refusal.message, None)
+        if refusal.status == 0:  # of one of several choices
+            self._cut(Cut(refusal.request_id, refusal.at, 0))
+            return
+        status, kind, message = refusal[2:5]
+        error = from_refusal(self.exchange.provider, status, kind, message, None, refusal.excess)
         self._break_off(error, Cut(refusal.request_id, refusal.at, 0, True))
 
     def _break_off(self, error: ApiError, end: Cut) -> None:
@@ -266,20 +336,21 @@ class _Whole(_Answer):
 
     def _take(self, choice: int, emission: Emission, more: bool) -> None:
         if isinstance(emission, Finished):
-            self.exchange.met(emission.passage)
+            self._met(emission.passage, emission.at)
             ends = self._all_ended(choice, emission)
             if ends is not None:
                 self._answer(ends)
         elif isinstance(emission, Refused):
             self._refuse(emission)
         elif isinstance(emission, Cut):
-            self.exchange.met(emission.passage)
+            self._met(emission.passage, emission.at)
             self._cut(emission)
 
     def _answer(self, ends: list[Finished]) -> None:
         exchange = self.exchange
         usage = exchange.usage(ends, ends[0].cache)
         body = exchange.writer.whole([exchange.end_of(end) for end in ends], usage)
+        body = body if self._wounds is None else self._wounds.whole(body)
         self._start(body)
         self.pump.put({"type": "http.response.body", "body": body, "more_body": False}, partial(self._written, ends))
         self._finish()
@@ -289,7 +360,7 @@ class _Whole(_Answer):
         self.exchange.finished(ends)
 
     def _cut(self, end: Cut) -> None:
-        """Half of a whole answer: the length is that of all of it, and then the connection breaks."""
+        """Half of a whole answer: the length is that of all of it, and then the connection breaks; or it is the half's own."""
         exchange = self.exchange
         if end.in_band:  # there is no stream for the error to be in
             exchange.cut(end, status=500)
@@ -297,10 +368,14 @@ class _Whole(_Answer):
             return
         ends = [end] * len(exchange.replies)
         body = exchange.writer.whole([exchange.end_of(each) for each in ends], exchange.usage(ends, CacheUse()))
-        self._start(body)
-        half = {"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True}
-        self.pump.put(half, partial(exchange.cut, end))
-        self.fail(StreamCut(exchange.request_id))
+        half = body[: len(body) // 2]
+        self._start(half if end.silent else body)
+        message = {"type": "http.response.body", "body": half, "more_body": not end.silent}
+        self.pump.put(message, partial(exchange.cut, end))
+        if end.silent:
+            self._finish()
+        else:
+            self.fail(StreamCut(exchange.request_id))
 
     def _start(self, body: bytes) -> None:
         headers = Response(body, 200, self._headers(), media_type="application/json").raw_headers

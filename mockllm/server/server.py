@@ -14,9 +14,10 @@ from mockllm.content.prompt import Prompt, read_prompt
 from mockllm.content.reply import Reply
 from mockllm.content.schema import SchemaError
 from mockllm.deployment import Deployment
-from mockllm.engine.engine import ServedModel, Serving
+from mockllm.engine.engine import ServedModel
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.model import Request
+from mockllm.passage import Tenant
 from mockllm.server.alarm import best_timer
 from mockllm.server.asking import query_of, tenant_of, urgency_of
 from mockllm.server.control import Demand, Settings, demand_of, merged
@@ -24,6 +25,7 @@ from mockllm.server.driver import Driver
 from mockllm.server.exchange import Exchange
 from mockllm.server.ledger import Entry, Ledger
 from mockllm.server.protocol import StreamCap
+from mockllm.stack.stack import Stack
 from mockllm.streams import Streams
 from mockllm.tokens import Tokenizer
 from mockllm.wire.dialect import Context, Dialect
@@ -41,7 +43,7 @@ class Server:
     """The parts of one running mock."""
 
     deployment: Deployment
-    engine: Serving
+    engine: Stack
     ledger: Ledger
     clock: RealClock
     composer: Composer
@@ -138,6 +140,8 @@ class Server:
                 )
                 for number, each in enumerate(requests)
             ]
+        elif demand.region is not None:  # faults may come that look at it
+            requests = [replace(each, tenant=Tenant(region=demand.region)) for each in requests]
         entry = Entry(
             request_id=request_id,
             client_request_id=client_request_id,
@@ -152,7 +156,8 @@ class Server:
         tag = dialect.tag_prefix + request_id.removeprefix("req_")
         hosted = served.block_size is None
         context = Context(tag, self.started_at_epoch + int(received_at), hosted, key, self.streams)
-        return Exchange(call, dialect, context, request_id, requests, replies, entry, driver, self.ledger, self.clock)
+        parts = (entry, driver, self.ledger, self.clock, self.started_at_epoch)
+        return Exchange(call, dialect, context, request_id, requests, replies, *parts)
 
     def _reply(self, call: Call, key: str, served: ServedModel, demand: Demand) -> Reply:
         length = served.length
@@ -176,6 +181,7 @@ class Server:
             watched=call.stream,
             priority=call.priority,
             num_answer_tokens=reply.num_tokens,
+            num_reasoning_tokens=reply.num_reasoning_tokens(reply.num_tokens) if len(reply.parts) > 1 else 0,
             block_hashes=self._block_hashes(served, prompt, reply),
             cache_points=prompt.cache_points,
             forced=demand.forced,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mockllm.fields import Share, Spread, Strict
 from mockllm.model import CacheUse
 
-__all__ = ["Price"]
+__all__ = ["Bill", "Price"]
 
 _MILLION = 1e6
 
@@ -31,3 +33,10 @@ class Price(Strict):
         usd += cache.num_written_5m * (self.input if self.written_5m is None else self.written_5m)
         usd += cache.num_written_1h * (self.input if self.written_1h is None else self.written_1h)
         return usd / _MILLION * (self.batch if batch else 1.0)
+
+
+@dataclass(slots=True)
+class Bill:
+    """What everything cost so far: the calls of all clients, copies that nobody saw the answer of, and fees."""
+
+    usd: float = 0.0

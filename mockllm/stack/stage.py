@@ -16,7 +16,8 @@ from math import inf
 from typing import NamedTuple, Protocol
 
 from mockllm.model import Cut, Finished, Refused, Request
-from mockllm.passage import Damage, Passage
+from mockllm.passage import Damage, Excess, Passage, Quota
+from mockllm.stack.prices import Bill
 
 __all__ = [
     "HELD",
@@ -24,6 +25,7 @@ __all__ = [
     "Answered",
     "Arrival",
     "Beside",
+    "Check",
     "Door",
     "End",
     "Flight",
@@ -45,7 +47,8 @@ class Flight:
     """One client's request on its way. `asked` is as the client sent it; policies replace `request`.
 
     `began`: tokens went out to the client, so nothing can be tried again. `hold_back`: a policy wants to see the whole
-    answer before the client sees anything. `entered`: the stages it is in, by index, innermost last.
+    answer before the client sees anything. `entered`: the stages it is in, by index, innermost last. `bill`: the stack's.
+    `turn`: how often all that was on its way and planned for it was given up. `num_tokens` went out to the client.
     """
 
     asked: Request
@@ -56,6 +59,19 @@ class Flight:
     hold_back: bool = False
     over: bool = False
     entered: list[int] = field(default_factory=list)
+    bill: Bill = field(default_factory=Bill)
+    turn: int = 0
+    num_tokens: int = 0
+
+    def charge(self, usd: float) -> None:
+        """A call or a fee: its price goes on the request's account, and on the stack's bill."""
+        self.bill.usd += usd
+        self.passage.cost_usd = (self.passage.cost_usd or 0.0) + usd
+
+    def credit(self, stage: str, usd: float) -> None:
+        """So much more the request would have cost without this stage; less than 0 where the stage made it dearer."""
+        saved = self.passage.saved_usd
+        saved[stage] = saved.get(stage, 0.0) + usd
 
 
 class Later(NamedTuple):
@@ -83,12 +99,15 @@ class Answered(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """No answer. `status` 0 resets the connection; see `model.Refused`."""
+    """No answer. `status` 0 resets the connection; see `model.Refused`. `quotas` and `notes`: of a door."""
 
     status: int
     kind: str
     message: str
     retry_after_s: float | None = None
+    excess: Excess | None = None
+    quotas: tuple[Quota, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Mirrored(NamedTuple):
@@ -104,14 +123,21 @@ class Again(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """Another call beside those on their way: the first to begin answers, the others are cancelled."""
+    """Another call beside those on their way: the first to begin answers, the others are cancelled. Where none is on its
+    way, because the request waits further in, or one has begun, nothing is sent."""
+
+    request: Request
+
+
+class Check(NamedTuple):
+    """A call of the stage's own, for no client: a health check. How it ends is told to `checked`."""
 
     request: Request
 
 
 Arrival = Later | Held | Answered | Refusal | Mirrored | None
 Leaving = Again | Answered | None
-Release = tuple[Flight, Refusal | Answered | Again | Beside | None]
+Release = tuple[Flight, Refusal | Answered | Again | Beside | None] | Check
 
 
 class Stage:
@@ -127,6 +153,13 @@ class Stage:
         """A request that went on from here is over with `end`. What is returned counts only if `flight.began` is false
         and `end` is not None."""
         return None
+
+    def began(self, flight: Flight, request: Request, now: float) -> None:
+        """The first token of the call `request` is there, for a request that went on from here. A stage that wants to
+        hear of it asks for it with `flight.request.tell_first`; otherwise it may hear of it only in real time."""
+
+    def checked(self, request: Request, end: End, now: float) -> None:
+        """A `Check` of this stage is over with `end`."""
 
     def due(self) -> float:
         """When the stage wants to act by itself; after `advance(now)` later than `now`."""
@@ -146,15 +179,21 @@ class Stage:
 
 
 class Strike(NamedTuple):
-    """What happens to a call at a model's door: it comes later, and its answer ends after `cut` tokens."""
+    """What happens to a call at a model's door: it comes later, and its answer ends after `cut` tokens. `notes` are for its
+    passage."""
 
     delay_s: float = 0.0
     cut: Cut | None = None  # how many tokens, and how it ends; names and instants in it do not count
-    damage: Damage | None = None
+    damage: tuple[Damage, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Door(Protocol):
-    """What stands directly before a model, met by every call: the provider's own quotas, and faults."""
+    """What stands directly before a model, met by every call: the provider's own quotas, and faults.
+
+    A call that is given up ends, for a door, as a `Cut` after as many tokens as had come.
+    """
 
     def enter(self, request: Request, now: float) -> Refusal | Strike | None: ...
-    def left(self, request: Request, end: End, now: float) -> None: ...
+    def left(self, request: Request, end: Finished | Refused | Cut, now: float) -> None: ...

@@ -20,6 +20,10 @@ class Timeline:
         """The run begins anew."""
         self.zero = now
 
+    def run_s(self, now: float) -> float | None:
+        """How long the run has lasted; None before it begins."""
+        return None if self.zero is None else now - self.zero
+
     def at(self, now: float) -> float:
         """Seconds since the run began; 0 before that."""
         return 0.0 if self.zero is None else now - self.zero

@@ -18,7 +18,7 @@ from mockllm.wire.errors import ApiError, invalid
 from mockllm.wire.openai_responses import Finished
 from mockllm.wire.responses_request import Details, item_segments, item_type, unmatched_call
 
-__all__ = ["Conversations", "deleted_body", "response_not_found"]
+__all__ = ["Conversations", "deleted_body", "items_page", "response_not_found"]
 
 _CALLS = ("function_call", "custom_tool_call")
 _Name = tuple[Literal["response", "conversation"], str]
@@ -86,7 +86,7 @@ class Conversations:
         outputs: tuple[dict[str, Any], ...] = finished.items
         said = [segment for item in outputs if item_type(item) != "reasoning" for segment in item_segments(item)]
         segments = (*call.segments[details.num_leading :], *said)
-        inputs = tuple(self._shown(item, finished.tag, number) for number, item in enumerate(details.items))
+        inputs = self.shown_inputs(details, finished.tag)
         size = len(finished.body) + sum(len(segment.text) for segment in segments)
         kept = _Kept(segments, _calls(outputs), finished.body, inputs, outputs, size)
         if details.conversation is not None:
@@ -107,23 +107,13 @@ class Conversations:
         return True
 
     def input_items(self, tag: str, *, order: str = "desc", limit: int = 20, after: str | None = None) -> bytes | None:
-        """The body of `GET /v1/responses/{tag}/input_items`: one page of the items that this request sent.
-
-        `after` is the id of the last item of the page before; from an unknown one on there is nothing. None for a
-        response that is not kept.
-        """
+        """The body of `GET /v1/responses/{tag}/input_items`, see `items_page`; None for a response that is not kept."""
         kept = self._kept.get(("response", tag))
-        if kept is None:
-            return None
-        items = list(kept.inputs)
-        if order == "desc":
-            items.reverse()
-        if after is not None:
-            ids = [item["id"] for item in items]
-            items = items[ids.index(after) + 1 :] if after in ids else []
-        page = items[: max(1, min(limit, _MAX_PAGE))]
-        ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": "", "last_id": ""}
-        return msgspec.json.encode({"object": "list", "data": page, **ends, "has_more": len(page) < len(items)})
+        return None if kept is None else items_page(kept.inputs, order=order, limit=limit, after=after)
+
+    def shown_inputs(self, details: Details, tag: str) -> tuple[dict[str, Any], ...]:
+        """The items that a request sent, as the API shows them."""
+        return tuple(self._shown(item, tag, number) for number, item in enumerate(details.items))
 
     def _before(self, details: Details) -> _Kept | ApiError:
         """What was said before this call."""
@@ -165,6 +155,24 @@ class Conversations:
         self._size -= kept.size
         for item in kept.outputs:
             self._items.pop(str(item["id"]), None)
+
+
+def items_page(
+    inputs: Sequence[dict[str, Any]], *, order: str = "desc", limit: int = 20, after: str | None = None
+) -> bytes:
+    """One page of the items that a request sent.
+
+    `after` is the id of the last item of the page before; from an unknown one on there is nothing.
+    """
+    items = list(inputs)
+    if order == "desc":
+        items.reverse()
+    if after is not None:
+        ids = [item["id"] for item in items]
+        items = items[ids.index(after) + 1 :] if after in ids else []
+    page = items[: max(1, min(limit, _MAX_PAGE))]
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": "", "last_id": ""}
+    return msgspec.json.encode({"object": "list", "data": page, **ends, "has_more": len(page) < len(items)})
 
 
 def deleted_body(tag: str) -> bytes:

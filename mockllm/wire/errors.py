@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from mockllm.passage import Excess
+from mockllm.wire.ratelimits import rate_limit_words
+
 __all__ = [
     "ApiError",
     "anthropic_error_body",
@@ -73,14 +76,22 @@ def model_not_found(model: str) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
 
 
-def from_refusal(provider: str, status: int, kind: str, message: str, retry_after_s: float | None) -> ApiError:
-    """The engine's refusal as a provider would word it; `mock_error`: whatever this status means to this provider."""
+def from_refusal(
+    provider: str, status: int, kind: str, message: str, retry_after_s: float | None, excess: Excess | None = None
+) -> ApiError:
+    """A refusal as a provider would word it; `mock_error`: whatever this status means to this provider. `excess`: the
+    limit that said no."""
+    if excess is not None:
+        type_, code, words = rate_limit_words(provider, excess)
+        return ApiError(status, words, type_, code=code, retry_after_s=retry_after_s)
     if kind == "mock_error":
         fallback = 500 if status >= 500 else 400
         type_, code, words = _OPENAI.get(status, _OPENAI[fallback])
         if provider == "anthropic":
             type_, words = _ANTHROPIC.get(status, _ANTHROPIC[fallback])
         return ApiError(status, words, type_, code=code, retry_after_s=retry_after_s)
+    if status == 0:  # a reset, told to somebody who has no connection that could be
+        return ApiError(502, "The connection to the model was reset.", "server_error")
     if status == 400:
         return ApiError(400, message, param="messages", code=kind)
     return ApiError(status, message, type=kind, retry_after_s=retry_after_s)

@@ -4,6 +4,7 @@ Each part of a reply is one item of the output: reasoning, message, function cal
 and fields follow openai-python's `types/responses`, their order OpenAI's streaming guide: every item is added, streamed
 and done, also when the limit of tokens cuts it; the last event is completed, incomplete or failed, and there is no
 `[DONE]`. Reasoning is shown as a summary where the client asked for one, and else as it is, as open-weight servers do.
+The stream of a background response opens twice: when it is accepted, and when its words begin.
 """
 
 from __future__ import annotations
@@ -22,9 +23,19 @@ from mockllm.wire.logprobs import logprobs
 from mockllm.wire.openai_chat import call_id, served_tier
 from mockllm.wire.responses_request import Details, parse, parse_count
 
-__all__ = ["Finished", "ResponsesWriter", "input_tokens_body", "parse", "parse_count", "responses_usage"]
+__all__ = [
+    "Finished",
+    "ResponsesWriter",
+    "input_tokens_body",
+    "parse",
+    "parse_count",
+    "queued_events",
+    "response_object",
+    "responses_usage",
+]
 
 _NO_PART = -1
+_NUM_QUEUED_EVENTS = 2
 
 
 class Finished(NamedTuple):
@@ -77,6 +88,44 @@ def input_tokens_body(num_tokens: int) -> bytes:
     return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": num_tokens})
 
 
+def response_object(
+    call: Call,
+    context: Context,
+    status: str,
+    output: Sequence[dict[str, object]] = (),
+    *,
+    usage: Usage | None = None,
+    error: ApiError | None = None,
+) -> bytes:
+    """A response as it stands; `status` is queued, in_progress, completed, incomplete, failed or cancelled."""
+    details: Details = call.details
+    waits = status in ("queued", "in_progress")
+    failure = None
+    if error is not None:
+        code = "rate_limit_exceeded" if error.status == 429 else "server_error"
+        failure = {"code": code, "message": error.message}
+    response = {
+        "id": context.tag,
+        "object": "response",
+        "created_at": context.created,
+        "status": status,
+        "error": failure,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "model": call.model,
+        "output": output,
+        "usage": None if usage is None else responses_usage(usage),
+        "service_tier": call.service_tier or "auto" if waits else served_tier(call.service_tier),
+        **details.echo,
+    }
+    return msgspec.json.encode(response)
+
+
+def queued_events(call: Call, context: Context) -> bytes:
+    """How the stream of a background response begins: created, and queued."""
+    body = response_object(call, context, "queued")
+    return _response_event("response.created", 0, body) + _response_event("response.queued", 1, body)
+
+
 class ResponsesWriter:
     """Writes one answer. `finished` is set by `closing` and by `whole`.
 
@@ -89,7 +138,8 @@ class ResponsesWriter:
         self._details: Details = call.details
         wanted = self._details.include_obfuscation
         self._endings = _PADDED if (context.hosted if wanted is None else wanted) else _BARE
-        self._sequence = 0
+        # Whoever keeps a background response has let out its first events already, see `queued_events`.
+        self._sequence = _NUM_QUEUED_EVENTS if self._details.background else 0
         self._output: list[dict[str, object]] = []  # items that are done
         # The part that is being written: its number, how many of its tokens are out, and what is around a delta.
         self._part, self._num_tokens = _NO_PART, 0
@@ -100,9 +150,10 @@ class ResponsesWriter:
     # -- the stream ------------------------------------------------------------------------------------------------
 
     def opening(self, prompt: Usage) -> bytes:
-        """Two events with the empty response; they are not tokens."""
-        body = self._response("in_progress")
-        return self._response_event("response.created", body) + self._response_event("response.in_progress", body)
+        """Two events with the empty response; they are not tokens. One of a background response, which is created."""
+        body = self.as_it_stands("in_progress")
+        created = b"" if self._sequence else self._response_event("response.created", body)
+        return created + self._response_event("response.in_progress", body)
 
     def piece(self, choice: int, piece: Slice) -> bytes:
         """A delta, after the opening of its item and before the end of it where it is the first or the last."""
@@ -128,7 +179,7 @@ class ResponsesWriter:
     def closing(self, usage: Usage) -> bytes:
         """The whole response once more, with usage."""
         status = _status(self._reason)
-        body = self._response(status, usage=usage)
+        body = self.as_it_stands(status, usage=usage)
         self.finished = Finished(self._context.tag, body, tuple(self._output))
         return self._response_event(f"response.{status}", body)
 
@@ -141,7 +192,15 @@ class ResponsesWriter:
         if self._part != _NO_PART:
             self._output.append(self._item(self._reply.parts[self._part], self._num_tokens, "incomplete"))
             self._part = _NO_PART
-        return event + self._response_event("response.failed", self._response("failed", error=error))
+        return event + self._response_event("response.failed", self.as_it_stands("failed", error=error))
+
+    def cancelled(self) -> bytes:
+        """The last event of a background response that was cancelled: it failed, without an error and without output."""
+        return self._response_event("response.failed", response_object(self._call, self._context, "cancelled"))
+
+    def as_it_stands(self, status: str, *, usage: Usage | None = None, error: ApiError | None = None) -> bytes:
+        """The response object with the items that are done."""
+        return response_object(self._call, self._context, status, self._output, usage=usage, error=error)
 
     # -- the whole answer --------------------------------------------------------------------------------------------
 
@@ -152,7 +211,7 @@ class ResponsesWriter:
             if piece.num:
                 status = "completed" if piece.ends else _status(end.reason)
                 self._output.append(self._item(piece.part, piece.num, status))
-        body = self._response(_status(end.reason), usage=usage)
+        body = self.as_it_stands(_status(end.reason), usage=usage)
         self.finished = Finished(self._context.tag, body, tuple(self._output))
         return body
 
@@ -272,32 +331,14 @@ class ResponsesWriter:
         return f"event: {kind}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
 
     def _response_event(self, kind: str, body: bytes) -> bytes:
-        data = f'{{"type":"{kind}","sequence_number":{self._sequence},"response":'.encode()
         self._sequence += 1
-        return f"event: {kind}\ndata: ".encode() + data + body + b"}\n\n"
+        return _response_event(kind, self._sequence - 1, body)
 
-    def _response(self, status: str, usage: Usage | None = None, error: ApiError | None = None) -> bytes:
-        """The response object as it stands."""
-        call, details = self._call, self._details
-        tier = call.service_tier or "auto" if status == "in_progress" else served_tier(call.service_tier)
-        failure = None
-        if error is not None:
-            code = "rate_limit_exceeded" if error.status == 429 else "server_error"
-            failure = {"code": code, "message": error.message}
-        response = {
-            "id": self._context.tag,
-            "object": "response",
-            "created_at": self._context.created,
-            "status": status,
-            "error": failure,
-            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
-            "model": call.model,
-            "output": self._output,
-            "usage": None if usage is None else responses_usage(usage),
-            "service_tier": tier,
-            **details.echo,
-        }
-        return msgspec.json.encode(response)
+
+def _response_event(kind: str, number: int, body: bytes) -> bytes:
+    """An event with the whole response in it."""
+    data = f'{{"type":"{kind}","sequence_number":{number},"response":'.encode()
+    return f"event: {kind}\ndata: ".encode() + data + body + b"}\n\n"
 
 
 def _status(reason: str) -> str:

@@ -2,7 +2,7 @@
 
 Items of the input and tools are of some thirty kinds each. Those that a model reads as text are checked field by field;
 the others (web searches, patches, shell calls, hosted tools) are taken as they come, counted as text and never acted on.
-Fields that are not in the schema are ignored; what is in it and cannot be served (`background`, `prompt`) is refused.
+Fields that are not in the schema are ignored; what is in it and cannot be served (`prompt`) is refused.
 """
 
 from __future__ import annotations
@@ -328,6 +328,7 @@ class Details(msgspec.Struct, frozen=True):
     references: tuple[tuple[int, str], ...]
     called: frozenset[str]
     answered: tuple[str, ...]
+    background: bool
     custom_tools: frozenset[str]
     summary: bool
     encrypted: bool
@@ -431,6 +432,7 @@ def _details(
         references=tuple(references),
         called=frozenset(item["call_id"] for item in items if item_type(item) in calls),
         answered=tuple(item["call_id"] for item in items if item_type(item) in results),
+        background=bool(body.background),
         custom_tools=frozenset(tool["name"] for tool in body.tools or [] if tool.get("type") == "custom"),
         summary=(reasoning.summary or reasoning.generate_summary) is not None,
         encrypted="reasoning.encrypted_content" in include,
@@ -447,7 +449,7 @@ def _echo(body: _Body, conversation: str | None) -> dict[str, object]:
     text = body.text or _Text()
     reasoning = body.reasoning or _ReasoningConfig()
     echo: dict[str, object] = {
-        "background": False,
+        "background": bool(body.background),
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
@@ -505,9 +507,6 @@ def _thinking(reasoning: _ReasoningConfig | None) -> Thinking | None:
 
 def _contradiction(body: _Body) -> ApiError | None:
     """What is well-formed field by field, and makes no sense together or here."""
-    if body.background:
-        message = "Unsupported parameter: 'background' is not supported by this mock; send it in the foreground."
-        return invalid(message, "background", "unsupported_parameter")
     if body.prompt is not None:
         name = str(body.prompt.get("id"))[:200]
         return ApiError(404, f"Prompt with id '{name}' not found.", param="prompt")

@@ -196,4 +196,7 @@ BODY_ENDPOINTS = [
     Endpoint("/v1/files", {}, model=False),
     Endpoint("/mock/settings", {"ready": True}, method="PATCH", model=False),
     Endpoint("/mock/settings", {"ready": True}, method="PUT", model=False),
+    Endpoint("/mock/faults", {"kind": "errors", "status": 503, "at": "30d"}, model=False),
+    Endpoint("/mock/faults", {"kind": "stall", "at": "30d", "for": "1s"}, method="PUT", model=False),
+    Endpoint("/mock/timeline", {}, model=False),
 ]

@@ -151,6 +151,12 @@ class Made(Objects):
     def response(self) -> str:
         return "resp-1"
 
+    def running_response(self) -> str:
+        return "resp-running"
+
+    def streamed_response(self) -> str:
+        return "resp-streamed"
+
     def listed(self, path: str) -> str:
         return "first of " + path
 
@@ -166,6 +172,7 @@ def stood_in(ask: Ask) -> set[str]:
         ("GET", "/batches/batch_id", "/batches/batch-1"),
         ("POST", "/batches/batch_id/cancel", "/batches/batch-running/cancel"),
         ("GET", "/responses/response_id/input_items", "/responses/resp-1/input_items"),
+        ("POST", "/responses/response_id/cancel", "/responses/resp-running/cancel"),
         ("GET", "/files/file-77", "/files/file-77"),
     ],
 )
@@ -175,18 +182,26 @@ def test_made_up_ids_become_real_ones(method: str, path: str, expected: str) -> 
     assert ask.path == expected
 
 
+@pytest.mark.parametrize(("stream", "expected"), [("true", "resp-streamed"), ("false", "resp-1")])
+def test_what_is_streamed_again_was_streamed(stream: str, expected: str) -> None:
+    ask = Ask("GET", "/responses/resp_677efb5139a88190b512bc3fef8e535d", [("stream", stream)], None, strict=True)
+    assert stood_in(ask) == {"object"}
+    assert ask.path == f"/responses/{expected}"
+
+
 def test_a_list_is_asked_within_its_bounds() -> None:
     ask = Ask("GET", "/files", [("after", "after"), ("limit", "0"), ("purpose", "purpose")], None, strict=False)
     assert stood_in(ask) == {"cursor", "limit"}
-    assert ask.query == [("after", "first of /files"), ("limit", "1"), ("purpose", "batch")]
+    assert ask.query == [("after", "file-1"), ("limit", "1"), ("purpose", "batch")]
 
 
 def test_a_prompt_is_left_out_of_responses_only() -> None:
-    for path, expected in (("/responses", {"foreground"}), ("/completions", set[str]())):
-        body = {"model": "m", "input": "hi", "prompt": "hi"}
+    for path, expected in (("/responses", {"no stored prompt"}), ("/completions", set[str]())):
+        body = {"model": "m", "input": "hi", "prompt": "hi", "background": True}
         ask = Ask("POST", path, [], body, strict=True)
         assert stood_in(ask) == expected
         assert ("prompt" in body) == (path == "/completions")
+        assert body["background"] is True
 
 
 @pytest.mark.parametrize(("strict", "expected"), [(True, "float"), (False, "base64")])

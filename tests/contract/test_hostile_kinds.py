@@ -79,6 +79,7 @@ def test_a_hostile_request(app: Inside, fields: dict[str, list[str]], endpoint: 
         ask = replace(ask, method=endpoint.method) if ask.method == "POST" else ask
         check(endpoint, app.ask(endpoint.path, ask))
     app.ask("/mock/settings", Ask(method="DELETE"))
+    app.ask("/mock/faults", Ask(method="DELETE"))
     good = BODY_ENDPOINTS[0]
     assert app.post(good.path, good.body()).status == 200
     assert app.app.state.server.engine.counts.num_in_flight == 0

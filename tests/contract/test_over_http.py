@@ -255,7 +255,7 @@ def test_hostile_bodies_leave_nothing_behind(instant: MockServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("GET", "/v1", 404),
         ("GET", "/v1/", 404),
         ("POST", "/v1/completion", 404),

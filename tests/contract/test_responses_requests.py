@@ -263,6 +263,7 @@ ACCEPTED: dict[str, dict[str, object]] = {
     "metadata": {"metadata": {"k" * 64: "v" * 512}},
     "empty-text": {"input": ""},
     "foreground": {"background": False},
+    "background": {"background": True},
     "only-a-previous-response": {"input": None, "previous_response_id": "resp_1"},
     "conversation-as-object": {"conversation": {"id": "conv_1"}},
     "result-of-an-earlier-call": {"input": [RESULT], "previous_response_id": "resp_1"},
@@ -407,7 +408,6 @@ REFUSED = [
     Refusal("stream-string", {"stream": "true"}, "stream", TYPE),
     Refusal("stream-options-alone", {"stream_options": {}}, "stream_options"),
     Refusal("obfuscation", {"stream": True, "stream_options": {"include_obfuscation": 1}}, "stream_options.include_obfuscation", TYPE),
-    Refusal("background", {"background": True}, "background", "unsupported_parameter"),
     Refusal("prompt", {"prompt": {"id": "pmpt_1"}}, "prompt", None, 404),
     Refusal(
         "two-pasts",

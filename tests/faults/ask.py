@@ -35,7 +35,9 @@ def count(text: str) -> int:
     return len(TOKENIZER.encode(text))
 
 
-def ask(transport: Transport, name: str, stream: bool, record_into: list[RequestRecord], texts: list[str]) -> None:
+def ask(
+    transport: Transport, name: str, model: str, stream: bool, record_into: list[RequestRecord], texts: list[str]
+) -> None:
     """One request as `LLMUser.ask` sends it; its record is complete however it ends."""
     arrival = Arrival(len(record_into), now(), 5)
     record = open_record(
@@ -45,12 +47,12 @@ def ask(transport: Transport, name: str, stream: bool, record_into: list[Request
         scenario="faults",
         user_class="Ask",
         dialect=OPENAI_CHAT,
-        model="m",
+        model=model,
         stream=stream,
     )
     exchange = Exchange()
     headers = {"Content-Type": "application/json", "X-Client-Request-Id": record.request_id}
-    body = chat_body("m", "hi", stream=stream, max_tokens=None, exact_length=False)
+    body = chat_body(model, "hi", stream=stream, max_tokens=None, exact_length=False)
     try:
         transport.request("POST", OPENAI_CHAT.path, headers, body, exchange)
     finally:
@@ -67,7 +69,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     for number in range(job["num_requests"]):
         if number:
             gevent.sleep(job["between_s"])
-        asking = gevent.spawn(ask, transport, job["name"], job["stream"], records, texts)
+        asking = gevent.spawn(ask, transport, job["name"], job["model"], job["stream"], records, texts)
         asking.join(timeout=job["end_after_s"])
         asking.kill()  # what the end of a run does to open requests
         if not asking.successful():

@@ -38,6 +38,7 @@ def job(fault: Fault, url: str) -> dict[str, Any]:
     return {
         "name": fault.name,
         "url": url,
+        "model": "m",
         "stream": fault.stream,
         "read_s": fault.read_s,
         "between_s": fault.between_s,

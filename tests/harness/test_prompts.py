@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from splintr import Tokenizer
 
+from harness.asks import Ask, Said
 from harness.plan import Arrival
 from harness.prompts import PromptBook
 
@@ -66,6 +67,23 @@ def test_a_prompt_of_blocks_has_its_tokens(count: Callable[[str], int]) -> None:
     for length in (1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 200, 1000):
         arrival = Arrival(7, 0.0, length, prefix_blocks=(5, 900_001, 17), block_tokens=16)
         assert count(book.text(arrival)) == length
+
+
+def test_a_message_has_its_tokens(count: Callable[[str], int]) -> None:
+    book = PromptBook(3)
+    for length in (1, 2, 3, 4, 17, 500):
+        for name in (0, 5, 2**63):
+            assert count(book.said(Said("user", name, length))) == length
+
+
+def test_messages_are_what_was_said_in_its_order() -> None:
+    book = PromptBook(3)
+    asked = Said("user", 9, 4, "Who are you?")
+    arrival = Arrival(1, 0.0, 24, ask=Ask((Said("system", 7, 20), asked)))
+    assert book.messages(arrival) == [("system", book.said(Said("assistant", 7, 20))), ("user", "Who are you?")]
+    assert book.messages(Arrival(1, 0.0, 24)) == [("user", book.text(Arrival(1, 0.0, 24)))]
+    assert PromptBook(4).said(Said("system", 7, 20)) != book.said(Said("system", 7, 20))
+    assert len({book.said(Said("user", name, 8)) for name in range(500)}) == 500
 
 
 # -- different -------------------------------------------------------------------------------------------

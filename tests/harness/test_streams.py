@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.streams import keyed_integer, stream
+from harness.streams import keyed_integer, keyed_uniform, stream
 from tests.harness.builders import LAW
 
 
@@ -26,6 +26,14 @@ def test_a_keyed_integer_is_the_hash_of_its_names(seed: int, purpose: str, key: 
 def test_keyed_integers_are_uniform() -> None:
     draws = np.array([keyed_integer(3, "lot", str(key)) / 2**64 for key in range(5000)])
     assert stats.kstest(draws, "uniform").pvalue > 1e-3
+
+
+@LAW
+@given(st.integers(0, 2**64), st.text(max_size=20), st.text(max_size=20))
+def test_a_keyed_uniform_is_the_keyed_integer_as_a_share(seed: int, purpose: str, key: str) -> None:
+    drawn = keyed_uniform(seed, purpose, key)
+    assert 0 < drawn < 1
+    assert drawn == pytest.approx(keyed_integer(seed, purpose, key) / 2**64, abs=2**-51)
 
 
 def test_equal_names_give_equal_draws_and_others_do_not() -> None:

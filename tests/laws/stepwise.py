@@ -6,6 +6,7 @@ sequence touched at every step, the clock advanced by one step's duration at a t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -34,8 +35,16 @@ class Costs:
     chunked_prefill: bool = True
 
 
-def stepwise(jobs: list[Job], costs: Costs) -> None:
-    """Run all jobs to their end; fills `token_times`. An arrival at the instant a step ends misses the next step."""
+def stepwise(
+    jobs: list[Job],
+    costs: Costs,
+    wakes: Callable[[float], float] = lambda at: at,
+    ends: Callable[[float, float], float] = lambda start, work_s: start + work_s,
+) -> None:
+    """Run all jobs to their end; fills `token_times`. An arrival at the instant a step ends misses the next step.
+
+    `wakes` is when an idle replica begins to work for an arrival, `ends` when a step of so much work is over.
+    """
     pending = sorted(jobs, key=lambda job: job.at)
     waiting: list[Job] = []
     running: list[Job] = []
@@ -43,8 +52,10 @@ def stepwise(jobs: list[Job], costs: Costs) -> None:
     idle = True
     while pending or waiting or running:
         if idle:
-            now = pending[0].at
+            now = wakes(pending[0].at)
             waiting.append(pending.pop(0))
+            while pending and pending[0].at < now:
+                waiting.append(pending.pop(0))
         budget = costs.max_num_batched_tokens
         decoding = [job for job in running if job.left == 0]
         budget -= len(decoding)
@@ -62,7 +73,7 @@ def stepwise(jobs: list[Job], costs: Costs) -> None:
             budget -= chunks[-1][1]
         prefill = sum(chunk for _, chunk in chunks)
         kv = sum(job.prompt + job.given for job in decoding)
-        now += costs.b0 + costs.b1 * prefill + costs.b2 * len(decoding) + costs.b3 * kv
+        now = ends(now, costs.b0 + costs.b1 * prefill + costs.b2 * len(decoding) + costs.b3 * kv)
         for job in decoding:
             job.given += 1
             job.token_times.append(now)

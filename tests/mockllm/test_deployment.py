@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mockllm import bundled_profiles, load_deployment, load_profile
+from mockllm.deployment import build_engine
 from mockllm.errors import DeploymentError
+from mockllm.strictyaml import Document, read_yaml
 
 PROFILE = """\
 name: mine
@@ -96,6 +99,25 @@ def test_a_broken_rule_is_named(tmp_path: Path, change: tuple[str, str], line: i
             "seed: 1\nmodels:\n  - {name: a, profile: golden, weight: 3}\n",
             [":3:", "weight", "no key that belongs here"],
         ),
+        ("models: {a: golden}\n", [":1: models: must be a list (got {'a': 'golden'})"]),
+        ("models:\n  - {name: a, profile: golden}\nstack:\n", [":3: stack: must be a list (got None)"]),
+        ("models:\n  - {name: a, profile: golden}\nfaults: {kind: outage}\n", [":3: faults: must be a list"]),
+        (
+            "models:\n  - {name: a, profile: golden}\nstack:\n  - exact_cache: {latency: 5ms}\n",
+            [":4: stack[0].exact_cache.latency: must be a mapping of keys to values (got '5ms')"],
+        ),
+        (
+            "models:\n  - {name: a, profile: golden}\nstack:\n  - retry\n  - rate_limits\n",
+            [":5: stack[1].rate_limits: limits nobody"],
+        ),
+        (
+            "models:\n  - {name: a, profile: golden}\nstack:\n  - priority_queue:\n",
+            [":4: stack[0].priority_queue.workers: Field required"],
+        ),
+        (
+            "models:\n  - {name: a, profile: golden, replicas: 100000000}\n",
+            [":2: models[0].replicas.count", "less than or equal to 10000"],
+        ),
         ("models: !foo x\n", ["not YAML"]),
         ("as_of: 2025-13-45\nmodels: []\n", ["not YAML"]),
     ],
@@ -107,6 +129,28 @@ def test_a_broken_deployment_is_named(tmp_path: Path, text: str, words: list[str
         load_deployment(str(path))
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("every_token", [False, True])
+def test_the_files_of_a_gpu_are_not_read_again_for_each_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_token: bool
+) -> None:
+    num_read = Counter[str]()
+
+    def counted(path: Path) -> Document:
+        num_read[f"{path.parent.name}/{path.name}"] += 1
+        return read_yaml(path)
+
+    monkeypatch.setattr("mockllm.hardware.read_yaml", counted)
+    reads = []
+    for num in (1, 40):
+        path = tmp_path / "stack.yaml"
+        path.write_text(f"models:\n  - {{name: a, profile: h100-8b, replicas: {num}}}\n")
+        num_read.clear()
+        build_engine(load_deployment(str(path)), every_token=every_token)
+        reads.append(dict(num_read))
+    assert set(reads[0]) == {"gpus/h100-sxm.yaml", "llms/llama-3.1-8b.yaml"}
+    assert reads[0] == reads[1]
 
 
 def test_a_name_that_is_neither_file_nor_profile_gets_the_nearest_or_all() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mockllm import Emission, Finished, Refused, Request, simulate
+from mockllm import Cut, Emission, Finished, Refused, Request, simulate
 from mockllm.content.embeddings import default_embedder
 from mockllm.engine.engine import Engine, Overhead, Replica, ServedModel
 from mockllm.engine.hosted import HostedLatency, HostedReplica
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.passage import Passage
+from mockllm.stack.fault_kinds import Fault
+from mockllm.stack.faults import Faults
 from mockllm.stack.parts import Fallback, Parts
 from mockllm.stack.prices import Price
 from mockllm.stack.stack import Stack
@@ -58,6 +60,7 @@ def stack(
     behind: Engine | None = None,
     doors: Mapping[str, Sequence[Door]] | None = None,
     every_token: bool = False,
+    faults: Iterable[Fault] = (),
 ) -> Stack:
     """Stages, ready-made or as `(policy, keys)`, before an engine."""
     behind = behind or engine(every_token=every_token)
@@ -81,6 +84,7 @@ def stack(
         doors=doors or {},
         prices=PRICES,
         timeline=timeline,
+        faults=Faults(faults, behind.models, timeline, STREAMS),
     )
 
 
@@ -109,6 +113,6 @@ def end_of(emissions: Iterable[Emission], number: int) -> Emission:
 def passage_of(emissions: Iterable[Emission], number: int) -> Passage:
     """What request number n met."""
     end = end_of(emissions, number)
-    assert isinstance(end, Finished | Refused)
+    assert isinstance(end, Finished | Refused | Cut)
     assert end.passage is not None
     return end.passage

@@ -140,6 +140,16 @@ def test_a_held_back_answer_comes_whole() -> None:
 
 
 @pytest.mark.parametrize("every_token", [True, False])
+def test_who_wants_no_tokens_may_still_want_to_know_when_they_begin(every_token: bool) -> None:
+    subject = stack(Scripted(answers={"r0": [Again(4.0)]}), every_token=every_token)
+    out = run(subject, [(0.0, ask(0, "small", watched=False, tell_first=True)), (0.0, ask(1, "small", watched=False))])
+    began = [(each.request_id, each.at) for each in out if isinstance(each, Began)]
+    again = 0.2 + 49 * 0.02 + 4.0 + 0.2  # nothing was seen yet: it may be tried again, and begins again
+    assert [name for name, _ in began] == ["r0", "r0"]
+    assert [at for _, at in began] == pytest.approx([0.2, again])
+
+
+@pytest.mark.parametrize("every_token", [True, False])
 def test_of_two_calls_the_first_to_begin_answers(every_token: bool) -> None:
     class Hedging(Scripted):
         def arrive(self, flight: Flight, now: float) -> Arrival:
@@ -257,3 +267,18 @@ def test_both_clocks_say_the_same() -> None:
         name: (each.at, each.num_output_tokens)  # type: ignore[union-attr]
         for name, each in told.items()
     }
+
+
+@pytest.mark.parametrize(("leaves_at", "num_came"), [(0.5, 0), (1.05, 1), (3.05, 21)])
+@pytest.mark.parametrize("every_token", [True, False])
+def test_a_stream_whose_client_goes_away_costs_what_came_of_it(
+    every_token: bool, leaves_at: float, num_came: int
+) -> None:
+    """`large` gives its first token after 1 s and one more every 0.1 s; 100 prompt tokens at 2, output at 8 USD a million."""
+    subject = stack(every_token=every_token)
+    subject.submit(ask(0, tell_first=True), 0.0)
+    subject.advance(leaves_at)
+    assert subject.cancel("r0", leaves_at)
+    assert subject.idle
+    assert subject.engine.idle
+    assert subject.cost_usd == pytest.approx((100 * 2.0 + num_came * 8.0) / 1e6)

@@ -1,0 +1,121 @@
+"""Arrivals as the mock's server would read them off the wire."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from harness.asks import Ask
+from harness.plan import Arrival
+from harness.prompts import PromptBook
+from harness.streams import keyed_integer
+from mockllm import Query, Request, ServedModel, Serving, Streams, Tenant, state_of
+
+__all__ = ["Requests"]
+
+_HOSTED_BLOCK_TOKENS = 16  # in which the mock's server names the prompt of a model that has no KV cache to look into
+_PLAIN = Ask(messages=())
+
+Part = tuple[int, int]  # of a prompt: a name that stands for its words, and its tokens
+
+
+class Requests:
+    """Makes requests for one serving mock. Ids and luck are those of a Locust run of this scenario and seed."""
+
+    def __init__(self, serving: Serving, model: str, scenario: str, seed: int) -> None:
+        self._prefix, self._seed = f"{scenario}-{seed}-", seed
+        self._models, self._model = serving.models, model
+        state = state_of(serving, 0.0)
+        self._has_stack, self._has_stages = state["calls"] is not None, bool(state["stages"])
+        self._streams = Streams(seed)
+        self._book = PromptBook(seed)
+
+    def of(self, arrival: Arrival) -> Request:
+        """The request of an arrival."""
+        ask, name = arrival.ask or _PLAIN, f"{self._prefix}{arrival.index}"
+        asked = ask.model or self._model
+        served = self._models.get(asked) or self._models["*"]
+        limit = arrival.num_output_tokens
+        exact = ask.exact_length and limit is not None
+        num_answer, num_thought = self._answer(name, served, limit if exact else None)
+        parts = self._parts(arrival)
+        return Request(
+            request_id=name,
+            key=name,
+            model=served.name,
+            num_prompt_tokens=arrival.num_prompt_tokens,
+            max_tokens=limit,
+            ignore_eos=exact,
+            watched=ask.stream,
+            num_answer_tokens=num_answer,
+            num_reasoning_tokens=num_thought,
+            block_hashes=_block_hashes(arrival, parts, served),
+            tenant=_tenant(ask),
+            query=self._query(arrival, parts, f"{asked} {limit} {exact}") if self._has_stages else None,
+            urgency=ask.urgency or ("P2" if ask.batch else "P1"),
+            batch=ask.batch,
+            # What has begun cannot be tried again: a stack must know it also where tokens are not told one by one.
+            tell_first=self._has_stack and ask.stream,
+        )
+
+    def _answer(self, key: str, served: ServedModel, exactly: int | None) -> tuple[int, int]:
+        """Tokens of the answer, and how many of them are reasoning: as the mock composes its replies."""
+        thought = served.reasoning.draw(key, self._streams) if served.reasoning.always else 0
+        if exactly is not None:
+            return exactly, min(thought, exactly // 2)
+        return thought + min(served.length.draw(key, self._streams), served.length.max_model_len), thought
+
+    def _parts(self, arrival: Arrival) -> list[Part]:
+        if arrival.ask is not None:
+            return [(said.name, said.num_tokens) for said in arrival.ask.messages]
+        parts: list[Part] = []
+        left = arrival.num_prompt_tokens
+        for block in arrival.prefix_blocks:
+            parts.append((block, min(left, arrival.block_tokens)))
+            left -= parts[-1][1]
+        if left:
+            parts.append((keyed_integer(self._seed, "prompt", str(arrival.index)), left))
+        return parts
+
+    def _query(self, arrival: Arrival, parts: list[Part], parameters: str) -> Query:
+        """What caches look at: equal for two requests where it would be equal on the wire."""
+        ask = arrival.ask
+        labels = ask or _PLAIN
+        return Query(
+            digest=f"{parameters} {parts}",
+            text=self._book.text(arrival) if ask is None else self._book.said(ask.messages[-1]),
+            context=f"{parameters} {parts[:-1] if ask is not None else []}",
+            parameters=parameters,
+            intent=labels.intent,
+            task=labels.task,
+            difficulty=labels.difficulty,
+        )
+
+
+def _tenant(ask: Ask) -> Tenant:
+    return Tenant(
+        user=ask.user,
+        organization=ask.organization,
+        feature=ask.feature,
+        tier=ask.tier,
+        region=ask.region,
+        session=ask.session,
+    )
+
+
+def _block_hashes(arrival: Arrival, parts: list[Part], served: ServedModel) -> tuple[int, ...]:
+    """Names of the prompt's full blocks, as far as another request may have the same: a block is named by all parts up to
+    its last token, and by its place. So two texts are equal, or share nothing: what wordings of one question have in common
+    at their beginning is less than a block or two."""
+    if served.block_size is not None and not served.prefix_caching:
+        return ()
+    if arrival.ask is None:
+        parts = parts[: len(arrival.prefix_blocks)]
+    elif arrival.ask.session is None and arrival.ask.messages[-1].text is None:
+        parts = parts[:-1]  # nobody else says this
+    size = served.block_size or _HOSTED_BLOCK_TOKENS
+    names: list[int] = []
+    chain = 0
+    for (name, _), end in zip(parts, accumulate(num for _, num in parts), strict=True):
+        chain = hash((chain, name))
+        names += [hash((chain, place)) for place in range(len(names), end // size)]
+    return tuple(names)

@@ -1,0 +1,203 @@
+"""One simulation from deployment to run directory."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.clock import clock_pair
+from harness.errors import UsageError
+from harness.plan import Arrival, LoadPlan
+from harness.records import Header, RecordWriter, RequestRecord
+from harness.store import Manifest, RunDirectory, create_run, machine, versions
+from harness.streams import keyed_uniform
+from harness.virtual.answers import Answer
+from harness.virtual.met import Met
+from harness.virtual.requests import Requests
+from mockllm import (
+    Emission,
+    MockError,
+    Request,
+    Serving,
+    Tokens,
+    build_engine,
+    build_stack,
+    load_deployment,
+    simulate,
+    state_of,
+)
+
+__all__ = ["Simulation", "run_in_virtual_time"]
+
+_TELL_EVERY = 1000
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What to simulate. `model`: the one to ask for where the plan names none; None: the first that is served.
+
+    `models` are those that the plan names. The gaps between tokens are recorded of about `num_with_gaps` requests, drawn
+    by lot: those of a million would fill gigabytes.
+    """
+
+    deployment: str
+    plan: LoadPlan
+    scenario: str
+    seed: int = 0
+    model: str | None = None
+    models: frozenset[str] = frozenset()
+    num_with_gaps: int = 20_000
+    command: Sequence[str] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, float], None]) -> RunDirectory:
+    """Simulate, and leave a run directory. `tell` is told now and then how many requests were sent, and the instant.
+
+    Raises UsageError for a deployment that cannot be had, a model that it does not serve, and a plan without requests.
+    """
+    plan = simulation.plan
+    try:
+        deployment = load_deployment(simulation.deployment)
+        # A deployment file has prices, and a clock of the run for its pools: a stack counts on them, even without a policy.
+        build: Callable[..., Serving] = build_stack if deployment.models else build_engine
+        serving = build(deployment, seed=simulation.seed, every_token=False)
+    except MockError as error:
+        raise UsageError(str(error)) from None
+    model = simulation.model or next(iter(serving.models))
+    for name in sorted({model} | simulation.models):
+        if name not in serving.models and "*" not in serving.models:
+            raise UsageError(f"{deployment.name} does not serve {name!r}; it serves {', '.join(serving.models)}")
+    if plan.num_arrivals == 0:
+        raise UsageError(f"the plan holds no request in its {plan.duration_s:g} s; raise --rate or --for")
+    directory = create_run(out)
+    manifest = _manifest(simulation, directory.name, deployment.name, model)
+    directory.write_manifest(manifest)
+    client = _Client(simulation, serving, model, RecordWriter(out / "records-virtual.jsonl", _header(manifest)), tell)
+    try:
+        for emission in simulate(serving, client.requests()):
+            client.hear(emission)
+        manifest.ended_how = "complete"
+    except KeyboardInterrupt:
+        manifest.ended_how = "stopped early"
+    client.close()
+    manifest.ended_at = round(client.now, 6)
+    directory.write_manifest(manifest)
+    if client.met.num:
+        document = {"state": state_of(serving, client.now), "clients": client.met}
+        directory.write_atomically("stack.json", msgspec.json.format(msgspec.json.encode(document), indent=2))
+    return directory
+
+
+def _manifest(simulation: Simulation, run_id: str, deployment: str, model: str) -> Manifest:
+    plan = simulation.plan
+    return Manifest(
+        run_id=run_id,
+        scenario=simulation.scenario,
+        target=f"{deployment} in virtual time",
+        model=model,
+        seed=simulation.seed,
+        command=list(simulation.command),
+        options=simulation.options,
+        plan=plan.describe(),
+        num_planned=plan.num_arrivals,
+        duration_s=plan.duration_s,
+        max_in_flight=None,
+        num_workers=1,
+        started_wall=clock_pair()["wall"],
+        versions=versions(),
+        machine=machine(),
+        clock="virtual",
+    )
+
+
+def _header(manifest: Manifest) -> Header:
+    """Without a boot: the instants lie on no clock of this machine."""
+    return Header(
+        run_id=manifest.run_id,
+        scenario=manifest.scenario,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        boot_id=None,
+        clocks=clock_pair(),
+        origin_monotonic=0.0,
+        worker_index=0,
+        num_workers=1,
+    )
+
+
+class _Client:
+    """Sends the plan and writes a record of every answer."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        serving: Serving,
+        model: str,
+        writer: RecordWriter,
+        tell: Callable[[int, float], None],
+    ) -> None:
+        self.now = 0.0
+        self.met = Met()
+        self._plan, self._seed, self._scenario = simulation.plan, simulation.seed, simulation.scenario
+        self._gaps_share = simulation.num_with_gaps / simulation.plan.num_arrivals
+        self._model, self._writer, self._tell = model, writer, tell
+        self._requests = Requests(serving, model, simulation.scenario, simulation.seed)
+        self._open: dict[str, Answer] = {}
+
+    def requests(self) -> Iterator[tuple[float, Request]]:
+        """The requests of the plan, one at a time: a long plan is never in memory as a whole."""
+        for arrival in self._plan.arrivals():
+            request = self._requests.of(arrival)
+            self._writer.opened()
+            self._open[request.request_id] = Answer(self._record(arrival, request), request, self._with_gaps(arrival))
+            if arrival.index % _TELL_EVERY == 0:
+                self._tell(arrival.index, arrival.at_s)
+            yield arrival.at_s, request
+
+    def hear(self, emission: Emission) -> None:
+        """Something came back."""
+        self.now = emission.at
+        answer = self._open[emission.request_id]
+        if isinstance(emission, Tokens):
+            answer.tokens.append(emission)
+        elif answer.ended(emission):
+            del self._open[emission.request_id]
+            self.met.add(emission)
+            self._writer.write(answer.record)
+
+    def close(self) -> None:
+        """Nothing more comes: what is still open has its record too."""
+        for answer in self._open.values():
+            answer.left_open()
+            self._writer.write(answer.record)
+        self._writer.close(round(self.now, 6))
+
+    def _with_gaps(self, arrival: Arrival) -> bool:
+        share = self._gaps_share
+        return share >= 1 or keyed_uniform(self._seed, "gaps", str(arrival.index)) < share
+
+    def _record(self, arrival: Arrival, request: Request) -> RequestRecord:
+        """The plan's half of a record."""
+        at, ask = round(arrival.at_s, 6), arrival.ask
+        return RequestRecord(
+            request_id=request.request_id,
+            scenario=self._scenario,
+            class_name=arrival.class_name,
+            tenant=request.tenant.organization or request.tenant.user,
+            feature=request.tenant.feature,
+            phase=arrival.phase,
+            model=(ask and ask.model) or self._model,
+            stream=request.watched,
+            planned_prompt_tokens=arrival.num_prompt_tokens,
+            planned_output_tokens=arrival.num_output_tokens,
+            intended_at=at,
+            sent_at=at,
+            num_attempts=1,
+        )

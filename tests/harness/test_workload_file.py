@@ -1,0 +1,409 @@
+"""Workload files: what they may say, and that the plan is what they say."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.asks import Ask
+from harness.errors import UsageError, WorkloadError
+from harness.mixture import MixturePlan, mixture_plan
+from harness.plan import Arrival
+from harness.tokens import token_counter
+from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal
+from harness.workload_file import read_workload
+from tests.harness.builders import LAW
+
+_STEADY = "arrivals: {gaps: constant, rate: 100/s, for: 40s}\n"
+
+
+def _plan(tmp_path: Path, text: str, seed: int = 0, **asked: float) -> MixturePlan:
+    path = tmp_path / "work.yaml"
+    path.write_text(text)
+    rate, duration_s = asked.get("rate"), asked.get("duration_s")
+    return mixture_plan(read_workload(path), rate=rate, duration_s=duration_s, seed=seed, count=token_counter)
+
+
+def _asks(tmp_path: Path, text: str, seed: int = 0) -> list[tuple[Arrival, Ask]]:
+    found = []
+    for arrival in _plan(tmp_path, _STEADY + text, seed).arrivals():
+        assert arrival.ask is not None
+        found.append((arrival, arrival.ask))
+    return found
+
+
+def _is_share(num: int, of: int, share: float) -> bool:
+    """Whether a count is one that a share of so many explains."""
+    return bool(stats.binomtest(num, of, share).pvalue > 1e-4)
+
+
+# -- what stands in the file ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "rule"),
+    [
+        ("users: 5\nuser: 6\n", 2, "user", "is no key that belongs here"),
+        ("users: 5\nusers: 6\n", 2, "users", "stands twice"),
+        ("users: 0\n", 1, "users.num", "greater than or equal to 1"),
+        ("users: many\n", 1, "users", "got 'many'"),
+        ("stream: 1.5\n", 1, "stream", "less than or equal to 1"),
+        ("stream: .nan\n", 1, "stream", "finite"),
+        ("turns: '3'\n", 1, "turns", "valid integer"),
+        ("arrivals: {rate: 5}\n", 1, "arrivals.rate", "5 has no unit; write it with one, as 20/s"),
+        ("arrivals:\n  rate: 5/s\n  for: 10\n", 3, "arrivals.for", "10 has no unit"),
+        ("arrivals: {for: 10 parsecs}\n", 1, "arrivals.for", "'10 parsecs' is not a duration"),
+        ("arrivals: {gaps: gamma}\n", 1, "arrivals.gaps", "'poisson' or 'constant'"),
+        (
+            "arrivals:\n  for: 5m\n  pieces: [{rate: 1/s, for: 1m}]\n",
+            1,
+            "arrivals",
+            "take away rate and for, or pieces",
+        ),
+        ("prompt_tokens: {median: 5}\n", 1, "prompt_tokens.sigma", "Field required"),
+        ("answer_tokens: {median: 5}\n", 1, "answer_tokens", "write a number, {median, sigma, most}"),
+        ("answer_tokens: some\n", 1, "answer_tokens", "got 'some'"),
+        ("difficulty: {least: 0.9, most: 0.1}\n", 1, "difficulty", "least 0.9 is more than most 0.1"),
+        ("tier: {free: 0}\n", 1, "tier.free", "greater than 0"),
+        ("tier: {}\n", 1, "tier", "at least 1 item"),
+        ("tier: 'a\\nb'\n", 1, "tier", "pattern"),
+        ("urgency: P3\n", 1, "urgency", "'P0', 'P1' or 'P2'"),
+        ("questions: {num: 5}\n", 1, "questions.repeats", "Field required"),
+        ("questions:\n  repeats: 0.7\n  paraphrases: 0.6\n", 1, "questions", "are more than 1 together"),
+        ("questions: {repeats: 0.5}\nprompt_tokens: 5\n", None, None, "take away prompt_tokens, or questions"),
+        (
+            "questions: {repeats: 0.5}\nanswer_tokens: {median: 5, sigma: 1.0, most: 9}\n",
+            None,
+            None,
+            "no cache would know it again",
+        ),
+        ("turns: 3\n", None, None, "needs users"),
+        ("turns: 3\nusers: 5\nanswer_tokens: model\n", None, None, "answer_tokens as a length"),
+        ("classes: []\n", 1, "classes", "must be a list of classes"),
+        ("classes: [chat]\n", 1, "classes", "must be a list of classes"),
+        ("classes:\n  - weight: 2\n", 2, "classes[0]", "has no name"),
+        ("classes:\n  - name: a\n  - name: a\n", 3, "classes[1].name", "'a' stands twice"),
+        ("classes:\n  - name: a\n    wait: 2\n", 3, "classes[0].wait", "is no key that belongs here"),
+        ("classes:\n  - name: a\n  - name: b\n    weight: -1\n", 4, "classes[1].weight", "greater than 0"),
+        ("stream: 7\nclasses:\n  - name: a\n", 1, "stream", "less than or equal to 1"),
+        ("a: &x 1\nb: *x\n", 2, None, "alias *x is not allowed"),
+        ("a: [1\n", 2, None, "is not YAML"),
+        ("- 1\n", None, None, "must be a mapping"),
+        ("", None, None, "must be a mapping"),
+    ],
+)
+def test_what_is_not_understood_is_an_error_with_its_place(
+    text: str, line: int | None, key: str | None, rule: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "work.yaml"
+    path.write_text(text)
+    with pytest.raises(WorkloadError) as raised:
+        read_workload(path)
+    error = raised.value
+    assert (error.line, rule in error.rule) == (line, True), error
+    assert key is None or (error.key or "").startswith(key), error
+    assert str(error).startswith(f"{path}:{line}" if line else str(path))
+
+
+def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "work.yaml"
+    path.write_bytes(b"users: \xff")
+    with pytest.raises(WorkloadError, match="is not UTF-8"):
+        read_workload(path)
+    with pytest.raises(WorkloadError, match="cannot be read"):
+        read_workload(tmp_path / "none.yaml")
+
+
+def test_the_example_of_the_documentation_is_a_workload(tmp_path: Path) -> None:
+    from harness import workload_file
+
+    assert workload_file.__doc__ is not None
+    example = workload_file.__doc__.split("\n\n")[1]
+    plan = _plan(tmp_path, example)
+    first = next(plan.arrivals())
+    assert first.class_name == "chat"
+    assert plan.num_arrivals == pytest.approx(12_000, rel=0.05)
+
+
+def test_what_stands_outside_holds_for_every_class_without_it(tmp_path: Path) -> None:
+    text = "feature: search\nprompt_tokens: 7\nclasses:\n  - {name: a}\n  - {name: b, feature: mail}\n"
+    found = {(arrival.class_name, ask.feature, arrival.num_prompt_tokens) for arrival, ask in _asks(tmp_path, text)}
+    assert found == {("a", "search", 7), ("b", "mail", 7)}
+
+
+# -- when ----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_file_and_a_rate_is_the_default_load(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, "stream: 1\n", rate=50.0, duration_s=60.0)
+    lengths = np.array([arrival.num_prompt_tokens for arrival in plan.arrivals()])
+    outputs = np.array([arrival.num_output_tokens for arrival in plan.arrivals()])
+    for drawn, law in ((lengths, AZURE_CONVERSATION_PROMPT), (outputs, AZURE_CONVERSATION_OUTPUT)):
+        below = (drawn < law.median).sum()
+        assert _is_share(int(below), len(drawn), 0.5)
+    assert _is_share(len(lengths), 6000, 0.5)  # 3,000 expected; a Poisson count varies more than that of a coin
+
+
+def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    text = "arrivals: {gaps: constant, rate: 10/s, for: 20s}\n"
+    assert _plan(tmp_path, text).num_arrivals == 200
+    assert _plan(tmp_path, text, rate=20.0).num_arrivals == 400
+    assert _plan(tmp_path, text, duration_s=5.0).num_arrivals == 50
+
+
+def test_pieces_have_rates_and_phases_of_their_own(tmp_path: Path) -> None:
+    text = (
+        "arrivals:\n  gaps: constant\n  pieces:\n    - {rate: 2/s, for: 10s, phase: quiet}\n"
+        "    - {rate: 20/s, for: 5s, phase: rush}\n    - {rate: 2/s, for: 10s}\n"
+    )
+    plan = _plan(tmp_path, text)
+    phases = Counter(arrival.phase for arrival in plan.arrivals())
+    assert phases == {"quiet": 20, "rush": 100, "steady": 20}
+    assert all((10 <= a.at_s < 15) == (a.phase == "rush") for a in plan.arrivals())
+    cut = _plan(tmp_path, text, duration_s=12.0)
+    assert (cut.duration_s, cut.num_arrivals) == (12.0, 60)
+    with pytest.raises(UsageError, match="--rate has no meaning here"):
+        _plan(tmp_path, text, rate=3.0)
+
+
+def test_a_file_that_says_neither_how_much_nor_how_long_needs_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--rate 20/s --for 10m"):
+        _plan(tmp_path, "stream: 1\n", rate=5.0)
+
+
+# -- who -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "weights"),
+    [
+        ("model", {"large": 1.0, "small": 3.0}),
+        ("feature", {"chat": 5.0, "search": 4.0, "mail": 1.0}),
+        ("urgency", {"P0": 1.0, "P1": 1.0, "P2": 2.0}),
+        ("task", {"code": 0.3, "prose": 0.7}),
+    ],
+)
+def test_labels_come_by_weight(label: str, weights: dict[str, float], tmp_path: Path) -> None:
+    keys = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
+    found = Counter(getattr(ask, label) for _, ask in _asks(tmp_path, f"prompt_tokens: 3\n{label}: {{{keys}}}\n"))
+    total = sum(weights.values())
+    assert set(found) == set(weights)
+    assert all(_is_share(found[name], found.total(), weight / total) for name, weight in weights.items())
+
+
+def test_classes_and_streams_come_by_weight(tmp_path: Path) -> None:
+    text = "prompt_tokens: 3\nstream: 0.25\nclasses: [{name: a, weight: 3}, {name: b}]\n"
+    asks = _asks(tmp_path, text)
+    assert _is_share(sum(arrival.class_name == "a" for arrival, _ in asks), len(asks), 0.75)
+    assert _is_share(sum(ask.stream for _, ask in asks), len(asks), 0.25)
+
+
+def test_tier_region_and_organization_belong_to_the_user(tmp_path: Path) -> None:
+    text = "prompt_tokens: 3\nusers: 200\ntier: {free: 3, pro: 1}\nregion: {eu: 1, us: 1}\norganization: {x: 1, y: 1}\n"
+    of_user: dict[str | None, set[tuple[str | None, ...]]] = defaultdict(set)
+    for _, ask in _asks(tmp_path, text):
+        of_user[ask.user].add((ask.tier, ask.region, ask.organization))
+    assert len(of_user) == 200
+    assert all(len(found) == 1 for found in of_user.values())
+    tiers = Counter(next(iter(found))[0] for found in of_user.values())
+    assert _is_share(tiers["pro"], 200, 0.25)
+    assert len({next(iter(found)) for found in of_user.values()}) == 8  # independent of each other
+
+
+@pytest.mark.parametrize("zipf", [0.0, 0.7, 1.2])
+def test_users_are_as_popular_as_zipf_says(zipf: float, tmp_path: Path) -> None:
+    text = f"prompt_tokens: 3\nusers: {{num: 50, zipf: {zipf}}}\n"
+    found = Counter(ask.user for _, ask in _asks(tmp_path, text))
+    weights = np.arange(1, 51, dtype=float) ** -zipf
+    expected = weights / weights.sum() * found.total()
+    observed = [found[f"user-{rank}"] for rank in range(50)]
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+def test_difficulty_is_uniform_between_its_bounds(tmp_path: Path) -> None:
+    asks = _asks(tmp_path, "prompt_tokens: 3\ndifficulty: {least: 0.2, most: 0.6}\n")
+    drawn = [ask.difficulty for _, ask in asks if ask.difficulty is not None]
+    assert len(drawn) == len(asks)
+    assert stats.kstest(drawn, stats.uniform(0.2, 0.4).cdf).pvalue > 1e-4
+    assert {ask.difficulty for _, ask in _asks(tmp_path, "prompt_tokens: 3\ndifficulty: 0.5\n")} == {0.5}
+
+
+def test_a_changed_key_reshuffles_nothing_else(tmp_path: Path) -> None:
+    text = "prompt_tokens: {median: 50, sigma: 1.0, most: 900}\nfeature: {a: 1, b: 1}\nusers: 40\n"
+    plain = _asks(tmp_path, text)
+    other = _asks(
+        tmp_path, text + "tier: {x: 1, y: 1}\nstream: 0.5\ndifficulty: {least: 0, most: 1}\nmodel: {m: 1, n: 1}\n"
+    )
+    for (one, who), (two, whom) in zip(plain, other, strict=True):
+        assert (one.at_s, one.num_prompt_tokens, one.num_output_tokens) == (
+            two.at_s,
+            two.num_prompt_tokens,
+            two.num_output_tokens,
+        )
+        assert (who.feature, who.user, who.messages) == (whom.feature, whom.user, whom.messages)
+    assert _asks(tmp_path, text) == plain
+    assert [ask for _, ask in _asks(tmp_path, text, seed=1)] != [ask for _, ask in plain]
+
+
+# -- how much ------------------------------------------------------------------------------------------------
+
+
+@LAW
+@given(st.floats(1, 5000), st.floats(0, 2), st.integers(1, 9000), st.floats(1e-9, 1 - 1e-9))
+def test_a_length_at_a_share_is_the_quantile(median: float, sigma: float, most: int, uniform: float) -> None:
+    expected = stats.lognorm(s=sigma, scale=median).ppf(uniform) if sigma else median
+    assert Lognormal(median, sigma, most).at(uniform) == pytest.approx(min(most, max(1, expected)), abs=0.51, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "planned", "exact"),
+    [("200", {200}, True), ("model", {None}, False), ("{at_most: 70}", {70}, False)],
+)
+def test_answers_are_planned_limited_or_left_to_the_model(
+    keys: str, planned: set[int | None], exact: bool, tmp_path: Path
+) -> None:
+    asks = _asks(tmp_path, f"prompt_tokens: 3\nanswer_tokens: {keys}\n")
+    assert {arrival.num_output_tokens for arrival, _ in asks} == planned
+    assert {ask.exact_length for _, ask in asks} == {exact}
+
+
+def test_prefixes_are_shared(tmp_path: Path) -> None:
+    asks = _asks(tmp_path, "prefix: {tokens: 500, num: 4, zipf: 1.0}\nprompt_tokens: 20\n")
+    prefixes = Counter(ask.messages[0].name for _, ask in asks)
+    assert {(ask.messages[0].role, ask.messages[0].num_tokens, len(ask.messages)) for _, ask in asks} == {
+        ("system", 500, 2)
+    }
+    assert {arrival.num_prompt_tokens for arrival, _ in asks} == {520}
+    counts = sorted(prefixes.values(), reverse=True)
+    harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4
+    assert _is_share(counts[0], len(asks), 1 / harmonic)
+    assert len({ask.messages[1].name for _, ask in asks}) == len(asks)  # what is said after it is the request's own
+
+
+# -- conversations -------------------------------------------------------------------------------------------
+
+
+def test_a_turn_repeats_all_that_was_said_before(tmp_path: Path) -> None:
+    text = (
+        "users: 30\nturns: 5\nprefix: {tokens: 50, num: 3}\nprompt_tokens: {median: 20, sigma: 0.5, most: 99}\n"
+        "answer_tokens: {median: 60, sigma: 0.5, most: 500}\n"
+    )
+    last: dict[str, tuple[Arrival, Ask]] = {}
+    sessions: dict[str, list[str | None]] = defaultdict(list)
+    for arrival, ask in _asks(tmp_path, text):
+        assert ask.user is not None
+        sessions[ask.user].append(ask.session)
+        before = last.get(ask.user)
+        if before is not None and before[1].session == ask.session:
+            *said, heard, _ = ask.messages
+            assert tuple(said) == before[1].messages
+            assert (heard.role, heard.num_tokens) == ("assistant", before[0].num_output_tokens)
+        else:
+            assert [said.role for said in ask.messages] == ["system", "user"]
+        assert arrival.num_prompt_tokens == sum(said.num_tokens for said in ask.messages)
+        last[ask.user] = arrival, ask
+    for found in sessions.values():
+        *whole, rest = [found[start : start + 5] for start in range(0, len(found), 5)]
+        assert all(len(set(part)) == 1 for part in [*whole, rest])
+        assert len({part[0] for part in [*whole, rest]}) == len(whole) + 1
+
+
+# -- what ----------------------------------------------------------------------------------------------------
+
+
+def test_questions_are_repeated_reworded_or_new(tmp_path: Path) -> None:
+    text = "questions: {num: 40, zipf: 1.0, repeats: 0.5, paraphrases: 0.3}\n"
+    asks = _asks(tmp_path, text)
+    by_intent: dict[str | None, Counter[str | None]] = defaultdict(Counter)
+    for _, ask in asks:
+        by_intent[ask.intent][ask.messages[-1].text] += 1
+    popular = {f"made-{number}" for number in range(40)}
+    new = {intent: texts for intent, texts in by_intent.items() if intent not in popular}
+    assert all(texts.total() == 1 for texts in new.values())  # nobody asks a new one again
+    assert _is_share(len(new), len(asks), 0.2)
+    # Of a popular question the first wording is the repeated one: it alone comes half of the time.
+    first = {intent: texts.most_common(1)[0][0] for intent, texts in by_intent.items() if texts.total() > 50}
+    repeats = sum(by_intent[intent][words] for intent, words in first.items())
+    asked = sum(by_intent[intent].total() for intent in first)
+    assert _is_share(repeats, asked, 0.5 / 0.8)
+    harmonic = sum(1 / rank for rank in range(1, 41))
+    assert _is_share(by_intent["made-0"].total(), len(asks) - len(new), 1 / harmonic)
+
+
+def test_labels_of_a_question_come_with_it_again(tmp_path: Path) -> None:
+    text = "questions: {num: 30, repeats: 0.6, paraphrases: 0.4}\ndifficulty: {least: 0, most: 1}\ntask: {a: 1, b: 1}\n"
+    of_intent: dict[str | None, set[tuple[float | None, str | None]]] = defaultdict(set)
+    for _, ask in _asks(tmp_path, text):
+        of_intent[ask.intent].add((ask.difficulty, ask.task))
+    assert len(of_intent) == 30
+    assert all(len(found) == 1 for found in of_intent.values())
+
+
+def test_questions_leave_the_length_of_answers_to_the_model(tmp_path: Path) -> None:
+    (arrival, ask), *_ = _asks(tmp_path, "questions: {repeats: 0.5}\n")
+    assert (arrival.num_output_tokens, ask.exact_length) == (None, False)
+
+
+def test_a_corpus_gives_texts_with_their_intents(tmp_path: Path) -> None:
+    rows = [(f"text {number} of {number % 4}", f"intent {number % 4}") for number in range(40)]
+    (tmp_path / "corpus.csv").write_text("category,text\n" + "".join(f"{intent},{text}\n" for text, intent in rows))
+    text = "questions: {corpus: corpus.csv, num: 10, repeats: 0.5, paraphrases: 0.5}\n"
+    asks = _asks(tmp_path, text)
+    count = token_counter()
+    exact = Counter(ask.messages[-1].text for _, ask in asks)
+    assert {(ask.messages[-1].text, ask.intent) for _, ask in asks} <= set(rows)
+    assert all(ask.messages[-1].num_tokens == count(ask.messages[-1].text or "") for _, ask in asks)
+    # Half of the load falls on the ten that are asked word for word; the other half is spread over all texts of the intents.
+    asked = {words for words, num in exact.items() if num > 100}
+    assert len(asked) == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("text\nx\n", "one of intent, category, label is needed"),
+        ("text,intent\nx,\n", "must not be empty"),
+        ("text,intent\n", "holds no text"),
+        ("text,intent\nx,ça\n", "goes into a header"),
+        ("text,intent\nx," + "a" * 201 + "\n", "goes into a header"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used(content: str | None, rule: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "corpus.csv").write_text(content)
+    with pytest.raises(WorkloadError, match=rule):
+        _asks(tmp_path, "questions: {corpus: corpus.csv, repeats: 1}\n")
+
+
+# -- the plan ------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_counts_and_describes_itself(tmp_path: Path) -> None:
+    plan = _plan(
+        tmp_path, "arrivals: {rate: 10/s, for: 30s}\nclasses: [{name: a, users: 5, turns: 2, answer_tokens: 9}]\n"
+    )
+    assert plan.num_arrivals == len(list(plan.arrivals()))
+    assert list(plan.arrivals()) == list(replace(plan).arrivals())  # conversations begin anew every time
+    told = plan.describe()
+    assert told["workload"] == "work.yaml"
+    assert told["expected_count"] == 300
+
+
+def _no_counter() -> Callable[[str], int]:
+    raise AssertionError("no text of a corpus is there to be counted")
+
+
+def test_made_questions_need_no_tokenizer(tmp_path: Path) -> None:
+    path = tmp_path / "work.yaml"
+    path.write_text(_STEADY + "questions: {repeats: 0.5}\n")
+    plan = mixture_plan(read_workload(path), rate=None, duration_s=None, seed=0, count=_no_counter)
+    assert plan.num_arrivals == len(list(plan.arrivals())) == 4000
