@@ -225,6 +225,10 @@ def _check_names(document: Document, deployment: Deployment) -> None:
     for index, stage in enumerate(deployment.stages):
         at: tuple[str | int, ...] = ("stack", index, stage.policy)
         for alias, target in stage.settings.aliases():
+            if alias == "*":
+                raise _broken(
+                    document, at, "a router cannot be called '*', which stands for any name; give it a name of its own"
+                )
             if alias in names:
                 raise _broken(document, at, f"the name {alias!r} is taken by a model or another policy")
             if target not in deployment.models:

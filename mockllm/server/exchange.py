@@ -101,7 +101,17 @@ class Exchange:
     def finished(self, ends: Sequence[Finished]) -> None:
         """Every choice is complete and written."""
         self.entry.finish_reason, self.entry.queue_s = ends[0].reason, ends[0].queue_s
+        self._add_up([end.passage for end in ends[1:] if end.passage is not None])
         self._close("ok", 200, max(end.at for end in ends))
+
+    def _add_up(self, others: Sequence[Passage]) -> None:
+        """The calls and the price of all choices, on the passage of the first."""
+        if self.passage is None:
+            return
+        for other in others:
+            self.passage.num_attempts += other.num_attempts
+            if other.cost_usd is not None:
+                self.passage.cost_usd = (self.passage.cost_usd or 0.0) + other.cost_usd
 
     def cut(self, end: Cut, status: int | None = 200) -> None:
         """The answer broke off as the model decided. `status` None: the connection was reset before there was one."""

@@ -16,7 +16,8 @@ class RouterSettings(StageSettings):
 
     With `name` clients ask for that name, and no model has it. Without, whoever asks for one of the models that the
     policy names is given the one that it chooses; an embedding model beside them is left alone. So is a request that an
-    earlier stage has sent to another model than its client asked for: a fallback is not undone.
+    earlier stage has sent to another model than its client asked for, a router's choice as well as a fallback: give the later
+    router the first one's place, or a `name` of its own.
     """
 
     name: ModelName | None = None

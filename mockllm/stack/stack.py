@@ -565,7 +565,10 @@ class Stack:
         price = self.prices.get(call.request.model)
         if price is None or call.from_cache or call.where is None or isinstance(end, Refused):
             return  # a call that was refused, or never got through, costs nothing
-        usd = price.of(call.request.num_prompt_tokens, call.num_tokens, cache, batch=call.request.batch)
+        num_prompt = call.request.num_prompt_tokens
+        if call.request.choice > 0:  # the choices of one request share its prompt, which is paid once
+            num_prompt, cache = 0, CacheUse()
+        usd = price.of(num_prompt, call.num_tokens, cache, batch=call.request.batch)
         if call.flight is not None:
             call.flight.charge(usd)
         else:

@@ -59,6 +59,23 @@ def test_several_choices_come_from_one_model(app: Inside) -> None:
         assert (answer["model"], len(answer["choices"])) == ("large", 3)
 
 
+def test_the_ledger_bills_every_choice_and_the_prompt_once(tmp_path: Path) -> None:
+    file = tmp_path / "stack.yaml"
+    file.write_text("models: [{name: m, profile: instant, price: {input: 1, output: 2}}]\nstack: [exact_cache]\n")
+    with instant_app(str(file)) as app:
+        usage = chat(app, "m", body={"n": 3, "max_tokens": 7})["usage"]
+        _, entry = map(json.loads, app.get("/mock/ledger").body.splitlines())
+    assert entry["num_attempts"] == 3
+    assert entry["cost_usd"] == pytest.approx((usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 1e6)
+
+
+def test_no_router_is_called_anything(tmp_path: Path) -> None:
+    file = tmp_path / "stack.yaml"
+    file.write_text(MODELS + '  - split: {name: "*", weights: {small: 1}}\n')
+    with pytest.raises(DeploymentError, match="'\\*', which stands for any name"):
+        load_deployment(str(file))
+
+
 def test_a_concise_answer_has_half_its_words_and_all_of_its_reasoning(app: Inside) -> None:
     for body in ({}, {"reasoning_effort": "high"}):
         plain, brief = (chat(app, "small", body=body, **labels)["usage"] for labels in ({}, {"Feature": "brief"}))

@@ -269,6 +269,13 @@ def test_both_clocks_say_the_same() -> None:
     }
 
 
+def test_the_choices_of_one_request_pay_for_its_prompt_once() -> None:
+    """OpenAI counts `prompt_tokens` once in the usage of `n: 3`, and the tokens of every choice."""
+    subject = stack()
+    run(subject, [(0.0, ask(number, "large", choice=number, watched=False)) for number in range(3)])
+    assert subject.cost_usd == pytest.approx((100 * 2.0 + 3 * 50 * 8.0) / 1e6)
+
+
 @pytest.mark.parametrize(("leaves_at", "num_came"), [(0.5, 0), (1.05, 1), (3.05, 21)])
 @pytest.mark.parametrize("every_token", [True, False])
 def test_a_stream_whose_client_goes_away_costs_what_came_of_it(

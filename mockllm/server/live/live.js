@@ -176,7 +176,7 @@ function show(state) {
   const tiles = Object.entries(state.requests).map(([name, value]) => tile(words(name), shown(value)));
   tiles.push(tile("output tokens", shown(state.tokens.output)));
   if (state.calls !== null) tiles.push(tile("calls to models", shown(state.calls)));
-  if (state.cost_usd !== null) tiles.push(tile("cost", "$" + state.cost_usd.toFixed(4)));
+  if (state.cost_usd !== null) tiles.push(tile("cost of calls", "$" + state.cost_usd.toFixed(4)));
   document.getElementById("tiles").replaceChildren(...tiles);
   draw("in-flight", history.map(each => each.inFlight));
   draw("rate", rates("finished"));
