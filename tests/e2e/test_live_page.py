@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from tests.browser import rendered
 from tests.contract.server import MockServer, serve
 
 pytestmark = pytest.mark.realtime
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0",
-    "--virtual-time-budget=4000",
-)  # fmt: skip
 _HOSTILE = "<img src=x onerror=alert(1)>"
 _STACK = f"""\
 seed: 1
@@ -29,16 +22,6 @@ models:
 stack:
   - exact_cache: {{ttl: 10m}}
 """
-
-
-def _document(url: str, profile: Path) -> tuple[str, list[str]]:
-    """The document after the page has asked for its state, and what the browser wrote to the console."""
-    browser = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(f"NOT CHECKED in a browser: none of {', '.join(_NAMES)} is on the PATH")
-    command = [browser, *_OPTIONS, f"--user-data-dir={profile}", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def _body(model: str, text: str) -> bytes:
@@ -53,7 +36,7 @@ def test_the_page_shows_what_is_going_on(tmp_path: Path) -> None:
             assert mock.ask("POST", "/v1/chat/completions", _body("small", "again")).status == 200
         slow = Thread(target=_ask_slowly, args=(mock,))
         slow.start()
-        document, console = _document(f"{mock.url}/", tmp_path / "profile")
+        document, console = rendered(f"{mock.url}/", tmp_path / "profile", waits_ms=4000)
         slow.join()
     assert console == []  # nothing that the page's own policy had to keep out, and no error in its script
     assert "A stack to look at." in document

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.browser import rendered
 from tests.reports import runs
 
 pytestmark = pytest.mark.realtime
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0",
-    "--virtual-time-budget=10000",
-)  # fmt: skip
 _NUM_CHARTS = 6
 
 
 def _rendered(page: Path, profile: Path) -> tuple[str, list[str]]:
-    """The document after its scripts have run, and what they and the browser wrote to the console."""
-    browser = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(f"NOT CHECKED in a browser: none of {', '.join(_NAMES)} is on the PATH")
-    command = [browser, *_OPTIONS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return rendered(page.as_uri(), profile, waits_ms=10_000)
 
 
 def test_every_chart_is_drawn(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from mockllm.stack.stage import (
     Stage,
     Strike,
 )
-from tests.stack.build import ask, end_of, ends, engine, passage_of, run, stack
+from tests.stack.build import ask, end_of, engine, passage_of, run, stack
+from tests.stack.clocks import drive_with_cancels
 
 
 @dataclass
@@ -218,22 +219,8 @@ def test_every_stage_is_left_once_for_every_request_that_went_on(
         name="inner",
     )
     subject = stack(outer, inner)
-    todo: list[tuple[float, int, Any]] = [(at, 0, ask(n, watched=w)) for n, (at, _, w) in enumerate(load)]
-    todo += [(load[v][0] + d, 1, f"r{v}") for v, d in cancels if v < len(load)]
-    out: list[Emission] = []
-    num_cancelled = 0
-    for at, kind, what in sorted(todo, key=lambda each: each[:2]):
-        out += subject.advance(at)
-        if kind == 0:
-            subject.submit(what, at)
-        else:
-            num_cancelled += subject.cancel(what, at)
-    out += subject.advance(1e6)
-    counts = subject.counts
-    assert subject.idle
-    assert subject.engine.idle
-    assert counts.num_submitted == counts.num_finished + counts.num_refused + counts.num_cancelled == len(load)
-    assert len(ends(out)) == len(load) - num_cancelled
+    asked = [(at, ask(n, watched=watched)) for n, (at, _, watched) in enumerate(load)]
+    out = drive_with_cancels(subject, asked, cancels)
     for stage in (outer, inner):
         left = [name for _, what, name in stage.diary if what.startswith("leave")]
         refused = {name for name, (_, step, _) in zip(names, load, strict=True) if isinstance(step, Refusal)}
