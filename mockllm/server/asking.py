@@ -12,7 +12,7 @@ from mockllm.call import Call
 from mockllm.passage import Query, Tenant, Urgency
 from mockllm.server.control import Demand
 
-__all__ = ["query_of", "tenant_of", "urgency_of"]
+__all__ = ["body_fields", "query_of", "tenant_of", "urgency_of"]
 
 # What does not change the answer, or only how it is delivered.
 _BESIDE_THE_QUESTION = (
@@ -23,13 +23,19 @@ _MESSAGES = ("messages", "input", "prompt")
 _URGENCY: dict[str | None, Urgency] = {"priority": "P0", "fast": "P0", "ultrafast": "P0", "flex": "P2", "batch": "P2"}
 
 
-def tenant_of(headers: Mapping[str, str], body: bytes, demand: Demand) -> Tenant:
-    """On whose behalf a request comes. Of its API key only a digest is kept."""
+def body_fields(body: bytes) -> dict[str, object]:
+    """The top of a body that a dialect has read before."""
+    decoded = msgspec.json.decode(body)
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def tenant_of(headers: Mapping[str, str], fields: Mapping[str, object], demand: Demand) -> Tenant:
+    """On whose behalf a request comes; `fields` are its body's. Of its API key only a digest is kept."""
     authorization = headers.get("x-api-key") or headers.get("authorization", "").partition(" ")[2]
     key = blake2b(authorization.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() if authorization else None
     return Tenant(
         key=key,
-        user=demand.user or _user(body),
+        user=demand.user or _user(fields),
         organization=headers.get("openai-organization"),
         feature=demand.feature,
         tier=demand.tier,
@@ -38,11 +44,10 @@ def tenant_of(headers: Mapping[str, str], body: bytes, demand: Demand) -> Tenant
     )
 
 
-def query_of(dialect: str, call: Call, body: bytes, demand: Demand) -> Query | None:
+def query_of(dialect: str, call: Call, fields: Mapping[str, object], demand: Demand) -> Query | None:
     """What is asked; None where several answers are wanted, or none that a cache could give."""
     if call.num_choices > 1 or dialect == "openai-embeddings" or not call.segments:
         return None
-    fields = _decoded(body)
     asked = {name: value for name, value in fields.items() if name not in _BESIDE_THE_QUESTION}
     parameters = {name: value for name, value in asked.items() if name not in _MESSAGES}
     # The resolved call, not the body, holds what was said before: a Responses call may only point to it.
@@ -66,19 +71,13 @@ def urgency_of(call: Call, demand: Demand) -> Urgency:
     return "P2" if demand.batch else _URGENCY.get(call.service_tier, "P1")
 
 
-def _user(body: bytes) -> str | None:
+def _user(fields: Mapping[str, object]) -> str | None:
     """OpenAI's `user` or `safety_identifier`, Anthropic's `metadata.user_id`."""
-    fields = _decoded(body)
     metadata = fields.get("metadata")
     found = fields.get("safety_identifier") or fields.get("user")
     if found is None and isinstance(metadata, dict):
         found = metadata.get("user_id")
     return found[:200] if isinstance(found, str) and found else None
-
-
-def _decoded(body: bytes) -> dict[str, object]:
-    decoded = msgspec.json.decode(body)
-    return decoded if isinstance(decoded, dict) else {}
 
 
 def _digest(*parts: object) -> str:

@@ -19,7 +19,7 @@ from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.model import Request
 from mockllm.passage import Tenant
 from mockllm.server.alarm import best_timer
-from mockllm.server.asking import query_of, tenant_of, urgency_of
+from mockllm.server.asking import body_fields, query_of, tenant_of, urgency_of
 from mockllm.server.control import Demand, Settings, demand_of, merged
 from mockllm.server.driver import Driver
 from mockllm.server.exchange import Exchange
@@ -126,7 +126,8 @@ class Server:
             for number, (each, reply) in enumerate(zip(_keys(key, call.num_choices), replies, strict=True))
         ]
         if self.deployment.has_stack:
-            tenant, query = tenant_of(headers, body, demand), query_of(dialect.name, call, body, demand)
+            fields = body_fields(body)
+            tenant, query = tenant_of(headers, fields, demand), query_of(dialect.name, call, fields, demand)
             urgency, batch = urgency_of(call, demand), demand.batch is not None
             requests = [
                 replace(

@@ -179,11 +179,6 @@ class Stack:
         """Neither a client nor a copy waits for anything."""
         return not self._flights and not self._calls
 
-    @property
-    def num_flights(self) -> int:
-        """Clients that wait for an answer."""
-        return len(self._flights)
-
     # -- one instant ---------------------------------------------------------------------------------
 
     def _step(self, at: float, out: list[Emission]) -> None:

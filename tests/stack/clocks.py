@@ -22,6 +22,19 @@ class _Alarm:
     def disarm(self) -> None: ...
 
 
+def driven(real: Stack, load: Load, *, until: float) -> dict[str, Emission]:
+    """The last that each client is told by the real-time driver, under a clock that is moved from arrival to arrival and
+    then to `until`."""
+    clock, told = ManualClock(), dict[str, Emission]()
+    driver = Driver(real, clock, _Alarm())
+    for at, request in load:
+        clock.move_to(at)
+        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
+    clock.move_to(until)
+    driver.ring()
+    return told
+
+
 def assert_both_clocks_agree(make: Callable[[bool], Stack], load: Load) -> Stack:
     """The virtual driver, and the real-time one that is rung only after everything is long over, tell the same story.
 
@@ -29,13 +42,7 @@ def assert_both_clocks_agree(make: Callable[[bool], Stack], load: Load) -> Stack
     """
     virtual, real = make(False), make(True)
     expected = _facts(ends(run(virtual, load)))
-    clock, told = ManualClock(), dict[str, Emission]()
-    driver = Driver(real, clock, _Alarm())
-    for at, request in load:
-        clock.move_to(at)
-        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
-    clock.move_to(1e6)
-    driver.ring()
+    told = driven(real, load, until=1e6)
     assert _facts(told) == expected
     assert len(expected) == len(load)
     assert [stage.state(1e6) for stage in real.stages] == [stage.state(1e6) for stage in virtual.stages]

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mockllm import Cut, Emission, Finished, ManualClock, Refused, Request
+from mockllm import Cut, Emission, Finished, Refused, Request
 from mockllm.call import Call
 from mockllm.model import Forced
 from mockllm.passage import Damage, Query
-from mockllm.server.asking import query_of
+from mockllm.server.asking import body_fields, query_of
 from mockllm.server.control import Demand
-from mockllm.server.driver import Driver
 from mockllm.stack.parts import Fallback
 from mockllm.stack.stack import Stack
 from mockllm.stack.stage import End, Flight, Leaving, Refusal, Stage, Strike
 from mockllm.stack.timeline import Timeline
 from mockllm.wire.table import DIALECTS
 from tests.stack.build import ask, end_of, ends, engine, parts, passage_of, run, stack, stage
+from tests.stack.clocks import driven
 
 LOOKUP_S = 0.002
 SMALL_S = 0.2 + 49 * 0.02  # what the model `small` takes for an answer
@@ -374,22 +374,12 @@ def test_an_expired_answer_is_given_when_there_is_no_other(outside: bool) -> Non
 
 @pytest.mark.parametrize("coalesce", [False, True])
 def test_both_clocks_say_the_same(coalesce: bool) -> None:
-    class Alarm:
-        def arm(self, at: float, ring: Any) -> None: ...
-        def disarm(self) -> None: ...
-
     keys = {"coalesce": coalesce, "ttl": "3s", "capacity": 4, "tokens_per_s": 200}
     load = [(n * 0.3, asked(n, n * n % 7, watched=n % 3 > 0)) for n in range(60)]
     virtual = stack(("exact_cache", keys), doors={"small": [Breaking(None, DOWN, CUT)]})
     expected = ends(run(virtual, load))
-    clock, told = ManualClock(), dict[str, Emission]()
     real = stack(("exact_cache", keys), doors={"small": [Breaking(None, DOWN, CUT)]}, every_token=True)
-    driver = Driver(real, clock, Alarm())
-    for at, request in load:
-        clock.move_to(at)
-        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
-    clock.move_to(100.0)
-    driver.ring()
+    told = driven(real, load, until=100.0)
     assert told == expected
     assert counts(real) == counts(virtual)
 
@@ -418,7 +408,7 @@ def digest(path: str, body: dict[str, Any]) -> str:
     dialect = DIALECTS[path]
     call = dialect.parse(raw)
     assert isinstance(call, Call), call
-    query = query_of(dialect.name, call, raw, Demand())
+    query = query_of(dialect.name, call, body_fields(raw), Demand())
     assert query is not None
     return query.digest
 

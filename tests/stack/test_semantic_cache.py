@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mockllm import Emission, Finished, ManualClock, Refused, Request, load_deployment
+from mockllm import Emission, Finished, Refused, Request, load_deployment
 from mockllm.content.embeddings import default_embedder
 from mockllm.errors import DeploymentError
 from mockllm.model import Forced
 from mockllm.passage import Query
-from mockllm.server.driver import Driver
 from mockllm.stack.parts import Fallback, Parts
 from mockllm.stack.semantic_cache import SemanticCache, SemanticCacheSettings
 from mockllm.stack.stack import Stack
 from mockllm.stack.stage import End, Flight, Leaving, Refusal, Stage
 from mockllm.stack.timeline import Timeline
 from tests.stack.build import PRICES, STREAMS, ask, end_of, ends, engine, passage_of, run, stack
+from tests.stack.clocks import driven
 
 SMALL_S = 0.2 + 49 * 0.02
 SMALL_USD = (100 * 0.1 + 50 * 0.4) / 1e6
@@ -259,20 +259,10 @@ def in_their_own_words(num: int) -> list[tuple[float, Request]]:
 
 
 def test_both_clocks_say_the_same() -> None:
-    class Alarm:
-        def arm(self, at: float, ring: Any) -> None: ...
-        def disarm(self) -> None: ...
-
     keys = {"threshold": 0.85, "ttl": "20s", "capacity": 8, "tokens_per_s": 100}
     virtual, real = stack(("semantic_cache", keys)), stack(("semantic_cache", keys), every_token=True)
     expected = ends(run(virtual, in_their_own_words(120)))
-    clock, told = ManualClock(), dict[str, Emission]()
-    driver = Driver(real, clock, Alarm())
-    for at, request in in_their_own_words(120):
-        clock.move_to(at)
-        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
-    clock.move_to(100.0)
-    driver.ring()
+    told = driven(real, in_their_own_words(120), until=100.0)
     assert told == expected
     assert real.stages[0].state(100.0) == virtual.stages[0].state(100.0)
     assert counts(real)["hits"] > 20

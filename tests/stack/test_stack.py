@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mockllm import Cut, Emission, Finished, ManualClock, Refused, Request, Tokens, simulate
+from mockllm import Cut, Finished, Refused, Request, Tokens, simulate
 from mockllm.model import Began
-from mockllm.server.driver import Driver
 from mockllm.stack.stage import (
     HELD,
     Again,
@@ -32,7 +31,7 @@ from mockllm.stack.stage import (
     Strike,
 )
 from tests.stack.build import ask, end_of, engine, passage_of, run, stack
-from tests.stack.clocks import drive_with_cancels
+from tests.stack.clocks import drive_with_cancels, driven
 
 
 @dataclass
@@ -232,10 +231,6 @@ def test_every_stage_is_left_once_for_every_request_that_went_on(
 def test_both_clocks_say_the_same() -> None:
     """The real-time driver, rung late or on time under a clock that stands still, and the virtual one."""
 
-    class Alarm:
-        def arm(self, at: float, ring: Any) -> None: ...
-        def disarm(self) -> None: ...
-
     def subject(every_token: bool) -> Any:
         steps: dict[str, list[Arrival]] = {f"r{n}": [Later(n * 0.4 + 1.0)] for n in range(0, 30, 3)}
         steps |= {f"r{n}": [Answered(n * 0.4 + 0.5, "cache", 20, token_s=0.01)] for n in range(1, 30, 3)}
@@ -243,13 +238,7 @@ def test_both_clocks_say_the_same() -> None:
 
     load = [(n * 0.4, ask(n, "small", watched=n != 2)) for n in range(30)]
     virtual = {each.request_id: each for each in run(subject(False), load) if isinstance(each, Finished)}
-    clock, told = ManualClock(), dict[str, Emission]()
-    driver = Driver(subject(True), clock, Alarm())
-    for at, request in load:
-        clock.move_to(at)
-        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
-    clock.move_to(100.0)
-    driver.ring()
+    told = driven(subject(True), load, until=100.0)
     assert {name: (each.at, each.num_output_tokens) for name, each in virtual.items()} == {
         name: (each.at, each.num_output_tokens)  # type: ignore[union-attr]
         for name, each in told.items()

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mockllm import Emission, Finished, ManualClock, Refused, Request
+from mockllm import Finished, Refused, Request
 from mockllm.content.reply import JsonTokens, Part, Reply
 from mockllm.model import Forced
 from mockllm.passage import Query
-from mockllm.server.driver import Driver
 from mockllm.stack.parts import Fallback
 from mockllm.stack.stage import End, Flight, Leaving, Refusal, Stage
 from mockllm.stack.static_cache import StaticCacheSettings
 from mockllm.stack.timeline import Timeline
 from tests.stack.build import ask, end_of, ends, engine, parts, passage_of, run, stack, stage
+from tests.stack.clocks import driven
 
 HIT_S = 0.015
 SMALL_S = 0.2 + 49 * 0.02
@@ -213,20 +213,10 @@ def popular() -> list[tuple[float, Request]]:
 
 
 def test_both_clocks_say_the_same() -> None:
-    class Alarm:
-        def arm(self, at: float, ring: Any) -> None: ...
-        def disarm(self) -> None: ...
-
     keys = KEYS | {"top": 5, "tokens_per_s": 100, "latency": {"median": "15ms", "sigma": 0.5}}
     virtual, real = stack(("static_cache", keys)), stack(("static_cache", keys), every_token=True)
     expected = ends(run(virtual, popular()))
-    clock, told = ManualClock(), dict[str, Emission]()
-    driver = Driver(real, clock, Alarm())
-    for at, request in popular():
-        clock.move_to(at)
-        driver.submit(request, lambda emission, _: told.update({emission.request_id: emission}))
-    clock.move_to(1e3)
-    driver.ring()
+    told = driven(real, popular(), until=1e3)
     assert told == expected
     assert real.stages[0].state(1e3) == virtual.stages[0].state(1e3)
 
