@@ -23,7 +23,7 @@ from mockllm.engine.engine import Engine, Overhead, Replica, ServedModel, Servin
 from mockllm.engine.gpu import Gpu, GpuMeter
 from mockllm.engine.hosted import ColdStart, Faultiness, HostedLatency, HostedReplica
 from mockllm.engine.kv_cache import KvCache
-from mockllm.engine.latency import LinearStepTime, StepLoad, StepTime
+from mockllm.engine.latency import LinearStepTime, StepTime
 from mockllm.engine.length import AnswerLength, ReasoningLength
 from mockllm.engine.noise import StepNoise
 from mockllm.engine.prompt_cache import PromptCache
@@ -333,30 +333,31 @@ def _served(
 ) -> ServedModel:
     overhead = Overhead(profile.overhead.median_s, profile.overhead.sigma)
     reasoning = ReasoningLength(**profile.reasoning.model_dump())
-    max_model_len = profile.max_model_len
 
     make: Callable[[str], Replica]
     if isinstance(profile, BatchedProfile):
         make = batched_replicas(profile, streams, every_token=every_token)
     else:
         make = hosted_replicas(profile, streams, every_token=every_token)
-    replica: Replica = make(name)
-    aside = replica  # what demands its own timing stands beside a pool, too
+    # The only replica; where there is a pool, what demands its own timing stands beside it here.
+    single = make(name)
+    replica: Replica = single
     if pool is not None:
         weights = weight_bytes(profile)
         replica = build_pool(name, pool, make, streams=streams, timeline=timeline, weight_bytes=weights)
     if isinstance(profile, HostedProfile):
-        length = answer_length(profile, max_model_len)
-        return ServedModel(name, length, overhead, replica, aside, reasoning)
-    blocks, cache = num_blocks(profile), profile.kv_cache
-    if blocks is not None:  # vLLM refuses to start with more; the mock serves what fits
+        length = answer_length(profile, profile.max_model_len)
+        return ServedModel(name, length, overhead, replica, single, reasoning)
+    assert isinstance(single, BatchedReplica)
+    kv, max_model_len = single.kv, profile.max_model_len
+    if kv.num_blocks is not None:  # vLLM refuses to start with more; the mock serves what fits
         drafts = profile.speculative.num_draft_tokens if profile.speculative else 0
-        max_model_len = min(max_model_len, blocks * cache.block_size - drafts - 1)
-    step_s = lone_step_s(profile)
+        max_model_len = min(max_model_len, kv.num_blocks * kv.block_size - drafts - 1)
+    step_s = single.lone_step_s()
     lone = HostedLatency(step_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, step_s, 0.0, 1.0, 0.0, 0.0, 0.0)
     aside = HostedReplica(lone, streams, every_token=every_token)
     length = answer_length(profile, max_model_len)
-    return ServedModel(name, length, overhead, replica, aside, reasoning, cache.block_size, cache.prefix_caching)
+    return ServedModel(name, length, overhead, replica, aside, reasoning, kv.block_size, kv.prefix_caching)
 
 
 def weight_bytes(profile: BatchedProfile | HostedProfile) -> float | None:
@@ -364,12 +365,6 @@ def weight_bytes(profile: BatchedProfile | HostedProfile) -> float | None:
     if isinstance(profile, HostedProfile) or profile.hardware is None:
         return None
     return parts(profile.hardware)[1].transformer().weight_bytes
-
-
-def lone_step_s(profile: BatchedProfile) -> float:
-    """The duration of a step with nothing but one short sequence in it: the fastest token."""
-    num_drafts = profile.speculative.num_draft_tokens if profile.speculative else 0
-    return step_time(profile).pace(StepLoad(0, 0, 0.0, 1, 1, 1 + num_drafts)).first
 
 
 def answer_length(profile: BatchedProfile | HostedProfile, max_model_len: int) -> AnswerLength:
