@@ -310,8 +310,7 @@ def build_stack(deployment: Deployment, *, seed: int | None = None, every_token:
         aliases.update(stage.settings.aliases())
     # The routers' names first: whoever asks for no model by name takes the first, and shall meet the policies.
     served = {alias: replace(models[target], name=alias) for alias, target in aliases.items()} | models
-    at_once = HostedLatency(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-    replay = HostedReplica(at_once, streams, every_token=every_token)
+    replay = HostedReplica(HostedLatency.exactly(0.0, 0.0), streams, every_token=every_token)
     doors: dict[str, list[Door]] = {name: [] for name in models}
     for name, entry in deployment.models.items():
         if entry.limits is not None:
@@ -354,8 +353,7 @@ def _served(
         drafts = profile.speculative.num_draft_tokens if profile.speculative else 0
         max_model_len = min(max_model_len, kv.num_blocks * kv.block_size - drafts - 1)
     step_s = single.lone_step_s()
-    lone = HostedLatency(step_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, step_s, 0.0, 1.0, 0.0, 0.0, 0.0)
-    aside = HostedReplica(lone, streams, every_token=every_token)
+    aside = HostedReplica(HostedLatency.exactly(step_s, step_s), streams, every_token=every_token)
     length = answer_length(profile, max_model_len)
     return ServedModel(name, length, overhead, replica, aside, reasoning, kv.block_size, kv.prefix_caching)
 

@@ -52,6 +52,11 @@ class HostedLatency:
     stall_mean_tpots: float
     cold_starts: tuple[ColdStart, ...] = ()
 
+    @classmethod
+    def exactly(cls, ttft_s: float, tpot_s: float) -> HostedLatency:
+        """A law without any chance in it: the first token after so long, then one every so often."""
+        return cls(ttft_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, tpot_s, 0.0, 1.0, 0.0, 0.0, 0.0)
+
     def ttft(self, request: Request, num_cached: int, streams: Streams) -> float:
         """Seconds from the request to its first token; `num_cached` of its prompt tokens cost nothing."""
         x, key = request.num_prompt_tokens - num_cached, request.key
