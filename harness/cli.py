@@ -18,7 +18,7 @@ import typer
 
 from harness.clock import clock_pair, file_stamp, monotonic
 from harness.errors import HarnessError, UsageError
-from harness.launch import Launch, explain_exit, require_file, run_locust, start_mock
+from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock
 from harness.stack_text import stack_text
 from harness.store import RunDirectory, open_run, require_new
 from harness.summary import load_run, summarize
@@ -107,12 +107,17 @@ def run(
         ledger.unlink(missing_ok=True)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def simulate(
+    context: typer.Context,
     deployment: Annotated[str, typer.Argument(help="A deployment file, or a bundled profile or stack.")],
     workload: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Who sends what, as a YAML file (harness/workload_file.py).", metavar="FILE"),
+    ] = None,
+    scenario: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A scenario like scenarios/burst.py; its own options may follow.", metavar="FILE"),
     ] = None,
     trace: Annotated[Optional[Path], typer.Option(help="Trace to replay instead.", metavar="FILE")] = None,  # noqa: UP045
     window: Annotated[_Text, typer.Option(help="Piece of the trace: 120s, 10m:12m.")] = None,
@@ -130,9 +135,24 @@ def simulate(
 ) -> None:
     """Run a deployment in virtual time: hours in seconds, the same answer every time, no sockets.
 
-    Without --workload or --trace: Poisson arrivals at --rate, with the lengths of Azure's conversations.
+    Without --workload, --scenario or --trace: Poisson arrivals at --rate, with the lengths of Azure's conversations.
     """
     _require("report", "jinja2", "pandas", "plotly")
+    if scenario is not None:
+        if workload is not None or trace is not None or window is not None or speed is not None:
+            raise UsageError(
+                "--workload, --trace, --window and --speed are not for a scenario; it has options of its own"
+            )
+        words = [
+            *("-f", str(scenario), "--seed", str(seed), "--gaps-of", str(gaps_of)),
+            *_passed("-r", None if rate is None else f"{parse_rate(rate):.10g}"),
+            *_passed("-t", duration),
+            *_passed("--model", model),
+            *context.args,
+        ]
+        sys.exit(_rehearse(scenario, deployment, words, out))
+    if context.args:
+        raise UsageError(f"{' '.join(context.args)}: no such option; a scenario's own options need --scenario FILE")
     from harness.virtual import Simulation, asked_load, run_in_virtual_time  # slow to import: the mock
 
     load = asked_load(
@@ -162,6 +182,16 @@ def simulate(
         print("\r\x1b[2K", end="", file=sys.stderr)
     print(f"\n  {load.plan.num_arrivals:,} requests in {monotonic() - began:.1f} s of real time")
     sys.exit(_conclude(directory))
+
+
+def _rehearse(scenario: Path, deployment: str, words: list[str], out: Path | None) -> int:
+    """Simulate a scenario in a process of its own, because it imports Locust. Returns the exit code."""
+    require_file(scenario)
+    _require("load", "locust", "splintr")
+    where = out or Path("runs") / f"{Path(deployment).stem}-{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
+    require_new(where)
+    code = run_rehearsal(deployment, [*words, "--out", str(where)])
+    return code or _conclude(open_run(where))
 
 
 def _tell_progress(num_planned: int) -> Callable[[int, float], None]:

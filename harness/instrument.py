@@ -95,8 +95,9 @@ def _not_delivered(table: Table, manifest: Manifest, num_missing: int, *, stoppe
     if num_missing:
         reasons.append(f"{num_missing} of {manifest.num_planned} planned requests left no record")
     num_sent = int((~np.isnan(table["sent_at"])).sum())
-    if num_sent < _DELIVERED_SHARE * manifest.num_planned:
-        reasons.append(f"only {num_sent} of {manifest.num_planned} planned requests were sent")
+    num_planned = len(table) + num_missing if manifest.reactive else manifest.num_planned
+    if num_sent < _DELIVERED_SHARE * num_planned:
+        reasons.append(f"only {num_sent} of {num_planned} planned requests were sent")
     return reasons
 
 

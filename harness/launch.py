@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.clock import monotonic
 from harness.errors import HarnessError, TargetError, UsageError
 
-__all__ = ["Launch", "MockServer", "run_locust", "start_mock"]
+__all__ = ["Launch", "MockServer", "run_locust", "run_rehearsal", "start_mock"]
 
 _MOCK_START_S = 30.0
 _STOP_S = 10.0
@@ -130,6 +130,16 @@ def run_locust(launch: Launch) -> int:
         return _wait(process)
     finally:
         signal.signal(signal.SIGTERM, before)
+        _stop(process)
+
+
+def run_rehearsal(deployment: str, words: list[str]) -> int:
+    """Simulate a scenario to its end and return the exit code: 0 when a run was written."""
+    command = [sys.executable, "-m", "harness.swarm.rehearsal", deployment, *words]
+    process = subprocess.Popen(command)  # noqa: S603
+    try:
+        return _wait(process)
+    finally:
         _stop(process)
 
 

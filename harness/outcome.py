@@ -16,7 +16,9 @@ from harness.records import Outcome
 __all__ = ["Ending", "Verdict", "classify"]
 
 # How the exchange of bytes ended, as the transport saw it.
-Ending = Literal["complete", "closed", "reset", "timeout", "unreachable", "bad_http", "run_ended"]
+Ending = Literal[
+    "complete", "closed", "reset", "timeout", "unreachable", "bad_http", "run_ended", "left", "scenario_error"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ def _before_answer(
 ) -> Verdict | None:
     if ending == "run_ended":
         return Verdict("incomplete", "run_ended", "still open when the run ended")
-    if ending in ("unreachable", "bad_http"):
+    if ending == "left":
+        return Verdict("left", "client_left", detail)
+    if ending in ("unreachable", "bad_http", "scenario_error"):
         return Verdict("failed", ending, detail)
     if status is None:
         return Verdict("failed", f"{ending}_before_headers", detail)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.asks import Ask
+from harness.records import RequestRecord
 
-__all__ = ["Arrival", "LoadPlan", "Shard", "cut_at"]
+__all__ = ["Arrival", "Conduct", "Heard", "LoadPlan", "ReactivePlan", "Shard", "cut_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """A client that does not just read its answer to the end. It leaves `leave_after_s` after sending, or once it has read
+    `leave_after_tokens` chunks with content; it reads no more than `read_bytes_per_s`. None: it does not."""
+
+    leave_after_s: float | None = None
+    leave_after_tokens: int | None = None
+    read_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +29,9 @@ class Arrival:
 
     `at_s` counts from the start of the plan. `num_output_tokens` None lets the model stop by itself.
     `prefix_blocks` are ids of leading prompt blocks of `block_tokens` tokens: equal ids, equal text. `ask` says who asks
-    what; its messages are then the prompt. None: nobody in particular, in words of their own.
+    what; its messages are then the prompt. None: nobody in particular, in words of their own. `turn` counts what was
+    planned only when an earlier request of the same index had ended (a reactive plan): with the index it is the
+    request's name.
     """
 
     index: int
@@ -30,6 +43,21 @@ class Arrival:
     prefix_blocks: tuple[int, ...] = ()
     block_tokens: int = 0
     ask: Ask | None = None
+    turn: int = 0
+    conduct: Conduct | None = None
+
+    @property
+    def key(self) -> str:
+        """The request's name within the plan, the same in every run of it."""
+        return f"{self.index}.{self.turn}" if self.turn else str(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an answer said, where somebody listened: its text, and its headers in lower case. In virtual time neither."""
+
+    text: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class LoadPlan(Protocol):
@@ -41,6 +69,19 @@ class LoadPlan(Protocol):
     def num_arrivals(self) -> int: ...
     def arrivals(self) -> Iterator[Arrival]: ...
     def describe(self) -> dict[str, object]: ...
+
+
+@runtime_checkable
+class ReactivePlan(LoadPlan, Protocol):
+    """A plan that goes on from answers: closed loops, conversations, searches.
+
+    `arrivals` are those that are known beforehand; `num_arrivals` counts them. When a request has ended, was refused or
+    throttled, both drivers ask `after` once for what follows from it, in any order of time and not before its end. The
+    run is over when nothing is left and everything has ended, at the latest when the time to drain after `duration_s`
+    is over. What a worker is asked is only about requests of its own share.
+    """
+
+    def after(self, arrival: Arrival, record: RequestRecord, heard: Heard) -> Iterable[Arrival]: ...
 
 
 @dataclass(frozen=True, slots=True)

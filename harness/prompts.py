@@ -351,10 +351,11 @@ _STEP = 7919  # a prime: walks the vocabulary without short cycles
 
 
 class PromptBook:
-    """Prompts by arrival, the same for the same seed."""
+    """Prompts by arrival, the same for the same seed and salt. Books of two salts share no text: no cache knows the one
+    from the other."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, salt: str = "") -> None:
+        self._seed = keyed_integer(seed, "salt", salt) if salt else seed
 
     def text(self, arrival: Arrival) -> str:
         """The prompt of an arrival: `num_prompt_tokens` tokens of text."""

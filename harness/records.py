@@ -29,7 +29,7 @@ __all__ = [
 
 SCHEMA = 1
 
-Outcome = Literal["ok", "throttled", "failed", "cut", "incomplete", "refused"]
+Outcome = Literal["ok", "throttled", "failed", "cut", "incomplete", "refused", "left"]
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -40,7 +40,10 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     of the first chunk with content; `token_gaps_s` are the gaps between content chunks, `chunk_tokens` the tokens in
     each chunk (null: one each). `token_source` says who counted the output tokens: `server` (its usage) or `local`.
     `outcome`: throttled is 429, 529 or 503 with Retry-After; failed any other error; cut a stream the server broke;
-    incomplete one that was open when the run ended; refused one that our own cap on requests in flight kept back.
+    incomplete one that was open when the run ended; refused one that we kept back ourselves (the cap on requests in
+    flight, a budget); left one that our client went away from, as the plan said. `num_stale_sockets` counts kept-alive
+    connections that turned out dead before a byte came and were replaced; `throttled_s` is time spent waiting because the
+    server asked for it.
     """
 
     kind: Literal["request"] = "request"
@@ -83,6 +86,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     error_text: str | None = None
     finish_reason: str | None = None
     num_attempts: int = 0
+    num_stale_sockets: int = 0
     throttled_s: float | None = None
     # what the server said of itself
     model_served: str | None = None

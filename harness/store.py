@@ -21,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from harness.errors import RunError, UsageError
+from harness.objectives import Objective
 from harness.records import RecordFile, RequestRecord, read_record_file
 
 __all__ = ["Manifest", "RunDirectory", "Sample", "create_run", "machine", "open_run", "require_new", "versions"]
@@ -33,7 +34,9 @@ class Manifest(msgspec.Struct, kw_only=True):
     """What was asked. Written when the run starts; `ended_*` when it ends in order.
 
     `clock` is real, or virtual where nothing was measured: a model was driven from event to event. `max_in_flight` is the
-    cap on requests in flight; None: there was none.
+    cap on requests in flight; None: there was none. `reactive`: `num_planned` counts what was known beforehand, more
+    followed from the answers. `stop_reason`: why the run was ended before its plan. `objectives` by class; "" holds for
+    those that have none of their own.
     """
 
     schema_version: int = 1
@@ -55,6 +58,9 @@ class Manifest(msgspec.Struct, kw_only=True):
     ended_at: float | None = None
     ended_how: str | None = None
     clock: Literal["real", "virtual"] = "real"
+    reactive: bool = False
+    stop_reason: str | None = None
+    objectives: dict[str, Objective] = {}
 
 
 class Sample(msgspec.Struct, kw_only=True):

@@ -112,7 +112,9 @@ def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Tr
 def summarize(run: RunData) -> Summary:
     """Fold a run into its summary."""
     table, manifest = run.table, run.manifest
-    num_missing = max(0, manifest.num_planned - len(set(table.request_ids)))
+    num_missing = max(
+        0, manifest.num_planned - len({name for name in table.request_ids if "." not in name.rpartition("-")[2]})
+    )
     instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing, run.truth)
     load = _load(table, manifest, num_missing)
     return Summary(
@@ -163,12 +165,13 @@ def samples(table: Table) -> dict[str, tuple[Floats, Ints | None]]:
 
 def _load(table: Table, manifest: Manifest, num_missing: int) -> Load:
     num_sent = int((~np.isnan(table["sent_at"])).sum())
+    num_planned = len(table) + num_missing if manifest.reactive else manifest.num_planned
     return Load(
-        num_planned=manifest.num_planned,
+        num_planned=num_planned,
         num_sent=num_sent,
         num_missing=num_missing,
         duration_s=manifest.duration_s,
-        asked_rate=manifest.num_planned / manifest.duration_s,
+        asked_rate=num_planned / manifest.duration_s,
         delivered_rate=num_sent / manifest.duration_s,
         outcomes={name: int(table.is_outcome(name).sum()) for name in OUTCOMES},
     )

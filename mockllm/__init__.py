@@ -17,7 +17,7 @@ from mockllm.engine.engine import Engine, ServedModel, Serving
 from mockllm.errors import MockError
 from mockllm.model import Began, Chunk, Cut, Emission, Finished, Refused, Request, Tokens, chunks_of
 from mockllm.passage import Damage, Passage, Query, Tenant
-from mockllm.simulate import simulate
+from mockllm.simulate import drive, simulate
 from mockllm.state import state_of
 from mockllm.streams import Streams
 
@@ -47,6 +47,7 @@ __all__ = [
     "bundled_deployments",
     "bundled_profiles",
     "chunks_of",
+    "drive",
     "load_deployment",
     "load_profile",
     "simulate",

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import orjson
 
-from harness.dialects import Dialect, Meaning, TokenUsage, UnreadableEvent
+from harness.dialects import Asked, Dialect, Meaning, TokenUsage, UnreadableEvent
 from harness.sse import SseEvent
 
-__all__ = ["OPENAI_CHAT", "chat_body"]
+__all__ = ["OPENAI_CHAT"]
 
 
-def chat_body(
-    model: str,
-    prompt: str | Iterable[tuple[str, str]],
-    *,
-    stream: bool,
-    max_tokens: int | None,
-    exact_length: bool,
-    temperature: float | None = None,
-) -> bytes:
-    """A request body. `prompt` is what the user says, or messages as (role, text). `exact_length` asks for exactly `max_tokens` tokens (`ignore_eos`, which vLLM and its kin know)."""
-    messages = [("user", prompt)] if isinstance(prompt, str) else prompt
+def _body(asked: Asked) -> bytes:
     body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": role, "content": text} for role, text in messages],
-        "stream": stream,
+        "model": asked.model,
+        "messages": [{"role": role, "content": text} for role, text in asked.messages],
+        "stream": asked.stream,
     }
-    if stream:
+    if asked.stream:
         body["stream_options"] = {"include_usage": True}
-    if max_tokens is not None:
-        body["max_tokens"] = max_tokens
-        if exact_length:
+    if asked.max_tokens is not None:
+        body["max_tokens"] = asked.max_tokens
+        if asked.exact_length:
             body["ignore_eos"] = True
-    if temperature is not None:
-        body["temperature"] = temperature
+    if asked.temperature is not None:
+        body["temperature"] = asked.temperature
     return orjson.dumps(body)
 
 
@@ -146,4 +135,4 @@ def _error_text(body: bytes) -> str:
     return body[:300].decode("utf-8", "replace")
 
 
-OPENAI_CHAT = Dialect("openai-chat", "/v1/chat/completions", _event, _meaning, _error_text)
+OPENAI_CHAT = Dialect("openai-chat", "/v1/chat/completions", _body, _event, _meaning, _error_text)

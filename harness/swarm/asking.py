@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness.dialects import Dialect
 from harness.outcome import classify
-from harness.plan import Arrival
+from harness.plan import Arrival, Heard
 from harness.reading import StreamFacts, chunk_tokens, read_stream, read_whole
 from harness.records import RequestRecord
 from harness.swarm.transport import Exchange
@@ -44,10 +44,9 @@ def open_record(
     )
 
 
-def complete_record(
-    record: RequestRecord, exchange: Exchange, dialect: Dialect, count: Callable[[str], int]
-) -> RequestRecord:
-    """The facts' half of a record. Also for an exchange that was broken off: it keeps what had come by then."""
+def complete_record(record: RequestRecord, exchange: Exchange, dialect: Dialect, count: Callable[[str], int]) -> Heard:
+    """The facts' half of a record. Also for an exchange that was broken off: it keeps what had come by then. Returns what
+    the answer said."""
     record.sent_at, record.connected_at = _rounded(exchange.sent_at), _rounded(exchange.connected_at)
     record.first_byte_at, record.done_at = _rounded(exchange.first_byte_at), _rounded(exchange.done_at)
     record.status, record.num_attempts = exchange.status, exchange.num_attempts
@@ -70,7 +69,7 @@ def complete_record(
         verdict.error_kind,
         verdict.error_text,
     )
-    return record
+    return Heard(None if facts is None else "".join(facts.pieces), exchange.headers)
 
 
 def _facts(record: RequestRecord, exchange: Exchange, dialect: Dialect) -> StreamFacts:

@@ -13,6 +13,7 @@ from argparse import ArgumentTypeError, Namespace
 from dataclasses import dataclass
 from typing import Any
 
+from harness.dialects.table import DIALECTS
 from harness.errors import UsageError
 from harness.units import parse_duration
 
@@ -36,6 +37,7 @@ class PlanOptions:
     duration_s: float | None
     max_in_flight: int
     seed: int
+    salt: str  # goes into every prompt; two runs with different ones share no word but those of a corpus
     own: Namespace  # the scenario's own options
 
     def refuse_rate(self, because: str) -> None:
@@ -58,6 +60,39 @@ def add_options(parser: Any) -> None:
     group.add_argument("--out", default="", metavar="DIR", help="Run directory to create. Default: runs/SCENARIO-TIME")
     group.add_argument("--seed", type=int, default=0, help="Seed of the plan: arrivals, lengths and prompts.")
     group.add_argument("--model", default="", help="Model to ask for. Default: the first that /v1/models names.")
+    group.add_argument(
+        "--protocol",
+        default="",
+        metavar="NAME",
+        help=f"{', '.join(DIALECTS)}. Default: the scenario's, mostly openai-chat.",
+    )
+    group.add_argument(
+        "--objective",
+        default="",
+        metavar="BOUNDS",
+        help="What a good request meets, as ttft<1s,tpot<60ms,e2e<10s; goodput counts those.",
+    )
+    group.add_argument(
+        "--prompts",
+        choices=["fresh", "same"],
+        default="fresh",
+        help="fresh: words that no earlier run has sent, so that no cache of yesterday answers. same: those of the seed.",
+    )
+    group.add_argument(
+        "--fresh-connections",
+        action="store_true",
+        help="A new connection for every request instead of kept-alive ones.",
+    )
+    group.add_argument(
+        "--retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Ask again up to N times when the server says when (Retry-After, retry-after-ms, x-should-retry). Default: never.",
+    )
+    group.add_argument(
+        "--timeout", type=duration, default=300.0, metavar="TIME", help="The longest wait for a byte of an answer."
+    )
     group.add_argument("--whole", action="store_true", help="Ask for whole answers instead of streams.")
     group.add_argument(
         "--any-length",

@@ -14,6 +14,7 @@ from argparse import Namespace
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gevent
 import msgspec
@@ -22,8 +23,10 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from harness.clock import file_stamp
+from harness.dialects.table import dialect_of
 from harness.errors import HarnessError, UsageError
-from harness.plan import LoadPlan, cut_at
+from harness.objectives import parse_objective
+from harness.plan import LoadPlan, ReactivePlan, cut_at
 from harness.store import Manifest, create_run, machine, open_run, versions
 from harness.summary import load_run, summarize
 from harness.swarm import progress
@@ -113,6 +116,7 @@ class Swarm:
             self.asked_duration_s,
             self.asked_users or DEFAULT_MAX_IN_FLIGHT,
             int(options.seed),
+            str(options.harness_salt),
             options,
         )
         plan = self.user_class.plan(asked)
@@ -201,6 +205,11 @@ class Swarm:
             stream=not options.whole,
             exact_length=not options.any_length,
             seed=int(options.seed),
+            salt=options.harness_salt,
+            protocol=self.user_class.dialect.name,
+            fresh_connections=options.fresh_connections,
+            num_retries=options.retries,
+            read_timeout_s=float(options.timeout),
             max_in_flight=self.asked_users or DEFAULT_MAX_IN_FLIGHT,
             drain_s=float(options.drain),
             origin_wall=wall + lead,
@@ -232,6 +241,8 @@ class Swarm:
             started_wall=settings.origin_wall,
             versions=versions(),
             machine=machine(),
+            reactive=isinstance(plan, ReactivePlan),
+            objectives={"": parse_objective(self.options.objective)} if self.options.objective else {},
         )
 
     def _tell_master(self) -> None:
@@ -268,7 +279,7 @@ def _own_options(environment: Environment) -> set[str]:
     """The options that Locust does not know: ours and the scenario's."""
     from locust.argument_parser import default_args_dict
 
-    hidden = {"harness_settings", "harness_asked"}
+    hidden = {"harness_settings", "harness_asked", "harness_salt"}
     return set(vars(environment.parsed_options)) - set(default_args_dict()) - hidden
 
 
@@ -293,7 +304,10 @@ def _on_init(environment: Environment, **_: Any) -> None:
                 f"one scenario asks one question: found the user classes {names}; name one on the command line"
             )
         swarm = Swarm(environment, classes[0])
+        if swarm.options.protocol:
+            swarm.user_class.dialect = dialect_of(swarm.options.protocol)
         if not swarm.is_worker:
+            swarm.options.harness_salt = "" if swarm.options.prompts == "same" else uuid4().hex
             _read_asked(swarm)
             environment.shape_class = PlanShape(swarm)
             environment.shape_class.runner = environment.runner

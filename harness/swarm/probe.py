@@ -6,8 +6,9 @@ import time
 
 import msgspec
 
+from harness.dialects import bearer
 from harness.errors import TargetError
-from harness.swarm.transport import Exchange, Timeouts, Transport, key_header, parse_target
+from harness.swarm.transport import Exchange, Timeouts, Transport, api_key, parse_target
 
 __all__ = ["choose_model"]
 
@@ -21,14 +22,14 @@ def choose_model(host: str, asked: str) -> str:
     """
     exchange = Exchange()
     transport = Transport(parse_target(host), time.monotonic, _TIMEOUTS)
-    transport.request("GET", "/v1/models", key_header(), b"", exchange)
+    transport.request("GET", "/v1/models", bearer(api_key()), b"", exchange)
     transport.close()
     if exchange.ending == "unreachable":
         raise TargetError(f"nothing answers at {host}: {exchange.detail}. Start the server or correct the URL")
     if asked:
         return asked
     if exchange.status in (401, 403):
-        given = "was refused" if key_header() else "is missing"
+        given = "was refused" if api_key() else "is missing"
         raise TargetError(f"{host}/v1/models answers {exchange.status}: the key in HARNESS_API_KEY {given}")
     try:
         return str(msgspec.json.decode(exchange.body())["data"][0]["id"])

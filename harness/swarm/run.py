@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from harness.clock import boot_id, clock_pair
 from harness.dialects import Dialect
-from harness.plan import Arrival, LoadPlan, Shard
+from harness.guards import Guard
+from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, Shard
 from harness.prompts import PromptBook
 from harness.records import Header, RecordWriter, RequestRecord
 from harness.swarm.asking import complete_record, open_record
@@ -39,6 +40,11 @@ class RunSettings:
     stream: bool
     exact_length: bool
     seed: int
+    salt: str
+    protocol: str
+    fresh_connections: bool
+    num_retries: int
+    read_timeout_s: float
     max_in_flight: int
     drain_s: float
     origin_wall: float
@@ -68,6 +74,7 @@ class LoadRun:
         self.num_in_flight = 0
         self.finished = False  # every arrival of the share was sent or refused, and the time to drain is over
         self.drained = False  # every answer has ended
+        self.guards: list[Guard] = []
         self._on_finished = on_finished
         self.collector_error: str | None = None
         self._scenario_class = scenario_class
@@ -75,7 +82,7 @@ class LoadRun:
         self._cap = -(-settings.max_in_flight // settings.num_shards)
         clocks = clock_pair()
         self._origin = clocks["monotonic"] + (settings.origin_wall - clocks["wall"])
-        self._prompts = PromptBook(settings.seed)
+        self._prompts = PromptBook(settings.seed, settings.salt)
         # Vocabulary and prompts are made now: the first request would otherwise be sent late by their making.
         self._count = token_counter()
         self._count(self._prompts.messages(next(plan.arrivals()))[-1][1])
@@ -102,8 +109,14 @@ class LoadRun:
         return time.monotonic() - self._origin
 
     @property
-    def at_cap(self) -> bool:
-        return self.num_in_flight >= self._cap
+    def stop_reason(self) -> str | None:
+        """Why nothing more may be sent; None: go on."""
+        return next((guard.stop_reason for guard in self.guards if guard.stop_reason is not None), None)
+
+    @property
+    def drain_until(self) -> float:
+        """The instant at which what is still open is broken off."""
+        return self.plan.duration_s + self.settings.drain_s
 
     def messages(self, arrival: Arrival) -> list[tuple[str, str]]:
         return self._prompts.messages(arrival)
@@ -114,7 +127,7 @@ class LoadRun:
         self._writer.opened()
         return open_record(
             # The same in every run of the same plan: a mock gives the same request the same luck, whatever the gateway.
-            f"{settings.scenario}-{settings.seed}-{arrival.index}",
+            f"{settings.scenario}-{settings.seed}-{arrival.key}",
             arrival,
             arrival.at_s,
             scenario=settings.scenario,
@@ -124,17 +137,35 @@ class LoadRun:
             stream=settings.stream,
         )
 
-    def close(self, record: RequestRecord, exchange: Exchange, dialect: Dialect) -> None:
-        """Complete a record and write it."""
-        complete_record(record, exchange, dialect, self._count)
+    def refusal(self, record: RequestRecord) -> tuple[str, str] | None:
+        """Why a request may not be sent now, as label and text: the cap on requests in flight, or a guard."""
+        if self.num_in_flight >= self._cap:
+            return "cap_in_flight", f"{self._cap} requests were in flight"
+        for number, guard in enumerate(self.guards):
+            refusal = guard.refusal(record)
+            if refusal is not None:
+                for earlier in self.guards[:number]:  # they took it for sent
+                    earlier.ended(record)
+                return refusal
+        return None
+
+    def close(self, record: RequestRecord, exchange: Exchange, dialect: Dialect) -> Heard:
+        """Complete a record and write it. Returns what was heard."""
+        heard = complete_record(record, exchange, dialect, self._count)
+        self._write(record)
+        for guard in self.guards:
+            guard.ended(record)
+        return heard
+
+    def refuse(self, record: RequestRecord, because: tuple[str, str]) -> None:
+        """Write the record of a request that is kept back."""
+        record.outcome = "refused"
+        record.error_kind, record.error_text = because
         self._write(record)
 
-    def refuse(self, arrival: Arrival, dialect: Dialect) -> None:
-        """Record an arrival that the cap on requests in flight keeps back."""
-        record = self.open(arrival, dialect)
-        record.outcome, record.error_kind = "refused", "cap_in_flight"
-        record.error_text = f"{self._cap} requests were in flight"
-        self._write(record)
+    def after(self, arrival: Arrival, record: RequestRecord, heard: Heard) -> list[Arrival]:
+        """What the plan goes on with, now that a request is over."""
+        return list(self.plan.after(arrival, record, heard)) if isinstance(self.plan, ReactivePlan) else []
 
     def finish(self) -> None:
         """The share of the plan is done."""

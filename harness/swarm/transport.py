@@ -23,7 +23,7 @@ from geventhttpclient.response import HTTPParseError, HTTPResponse
 from harness.errors import UsageError
 from harness.outcome import Ending
 
-__all__ = ["Exchange", "Target", "Timeouts", "Transport", "key_header", "parse_target"]
+__all__ = ["Exchange", "Target", "Timeouts", "Transport", "api_key", "parse_target"]
 
 _READ_BYTES = 65536
 
@@ -45,10 +45,9 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}{self.base_path}"
 
 
-def key_header() -> dict[str, str]:
+def api_key() -> str | None:
     """The API key of the server under test, from the environment and from nowhere else."""
-    key = os.environ.get("HARNESS_API_KEY")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return os.environ.get("HARNESS_API_KEY") or None
 
 
 def parse_target(url: str) -> Target:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, ClassVar
 
 import gevent
+from gevent.event import Event
 from gevent.pool import Group
 from locust import User, task
 from locust.exception import StopUser
 
 from harness.asks import mock_headers
-from harness.dialects import Dialect
-from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
+from harness.dialects import Asked, Dialect
+from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import UsageError
-from harness.plan import Arrival, LoadPlan
+from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan
 from harness.records import RequestRecord
 from harness.swarm.options import PlanOptions
 from harness.swarm.run import LoadRun
-from harness.swarm.transport import Exchange, key_header
+from harness.swarm.transport import Exchange, api_key
+from harness.timetable import Timetable
 
 __all__ = ["LLMUser"]
 
@@ -31,6 +34,7 @@ class LLMUser(User):
 
     abstract = True
     dialect: ClassVar[Dialect] = OPENAI_CHAT
+    leaves_midway: ClassVar[bool] = False  # whether its clients leave after so many tokens (plan.Conduct)
     load_run: ClassVar[LoadRun | None] = None  # set by the plugin for the time of a run
 
     @classmethod
@@ -39,7 +43,8 @@ class LLMUser(User):
         raise UsageError(f"{cls.__name__} must say what it sends: override plan()")
 
     def serve(self, arrival: Arrival) -> None:
-        """What is done for one arrival; by default one question. Override for flows of several requests."""
+        """What is done for one arrival; by default one question. Override for flows of several requests: each needs a
+        name of its own, as `dataclasses.replace(arrival, turn=arrival.turn + 1)` gives it."""
         self.ask(arrival)
 
     def ask(self, arrival: Arrival) -> RequestRecord:
@@ -48,26 +53,41 @@ class LLMUser(User):
         The record is written also when this greenlet is killed in the middle.
         """
         run = self.the_run
-        body = self.body(arrival)
         record, exchange = run.open(arrival, self.dialect), Exchange()
-        try:
-            headers = self._headers(record.request_id, arrival)
-            run.transport.request("POST", self.dialect.path, headers, body, exchange)
-        finally:
-            run.close(record, exchange, self.dialect)
-            self._tell_locust(record, exchange)
+        heard = Heard()
+        refusal = run.refusal(record)
+        if refusal is not None:
+            run.refuse(record, refusal)
+        else:
+            run.num_in_flight += 1
+            try:
+                body, headers = self.body(arrival), self._headers(record.request_id, arrival)
+                run.transport.request("POST", self.dialect.path, headers, body, exchange)
+            except Exception as error:  # a scenario's own fault: data about the scenario, and never a lost record
+                exchange.ending, exchange.detail = "scenario_error", f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                run.num_in_flight -= 1
+                heard = run.close(record, exchange, self.dialect)
+                self._tell_locust(record, exchange)
+        self._timetable.add(run.after(arrival, record, heard))
+        self._news.set()
         return record
 
-    def body(self, arrival: Arrival) -> bytes:
-        """The request body of an arrival. Override to ask differently."""
+    def asked(self, arrival: Arrival) -> Asked:
+        """The question of an arrival. Override to ask differently in the same protocol."""
         settings, ask = self.the_run.settings, arrival.ask
-        return chat_body(
+        return Asked(
             ask.model if ask is not None and ask.model else settings.model,
-            self.the_run.messages(arrival),
+            tuple(self.the_run.messages(arrival)),
             stream=settings.stream if ask is None else ask.stream,
             max_tokens=arrival.num_output_tokens,
             exact_length=settings.exact_length and (ask is None or ask.exact_length),
         )
+
+    def body(self, arrival: Arrival) -> bytes:
+        """The request body of an arrival. Override for a protocol of your own."""
+        return self.dialect.body(self.asked(arrival))
 
     @property
     def the_run(self) -> LoadRun:
@@ -82,33 +102,37 @@ class LLMUser(User):
         if self.load_run is None:
             raise StopUser  # the run could not be started
         run, flying = self.load_run, Group()
+        self._timetable = Timetable(run.shard.take(run.plan.arrivals()))
+        self._news = Event()
         try:
-            for arrival in run.shard.take(run.plan.arrivals()):
-                delay = arrival.at_s - run.now()
-                if delay > 0:
-                    gevent.sleep(delay)
-                if run.at_cap:
-                    run.refuse(arrival, self.dialect)
-                else:
-                    run.num_in_flight += 1
-                    flying.spawn(self._fly, arrival)
-            gevent.sleep(max(0.0, run.plan.duration_s - run.now()))
-            run.drained = flying.join(timeout=run.settings.drain_s)
+            self._send_all(run, flying)
+            if run.stop_reason is None and not isinstance(run.plan, ReactivePlan):
+                gevent.sleep(max(0.0, run.plan.duration_s - run.now()))
+            run.drained = flying.join(timeout=max(0.0, run.drain_until - run.now()))
         finally:
             # Also when Locust stops us: every open request still gets its record.
             flying.kill(block=True)
         run.finish()
         raise StopUser
 
-    def _fly(self, arrival: Arrival) -> None:
-        try:
-            self.serve(arrival)
-        finally:
-            self.the_run.num_in_flight -= 1
+    def _send_all(self, run: LoadRun, flying: Group) -> None:
+        """Until nothing is left to send. A reactive plan may go on as long as an answer is open."""
+        while run.stop_reason is None:
+            self._news.clear()
+            delay = self._timetable.next_at() - run.now()
+            if delay <= 0:
+                flying.spawn(self.serve, self._timetable.take())
+            elif delay < inf:
+                self._news.wait(delay)
+            elif not flying or not isinstance(run.plan, ReactivePlan) or run.now() >= run.drain_until:
+                return
+            else:
+                self._news.wait(run.drain_until - run.now())
 
     def _headers(self, request_id: str, arrival: Arrival) -> dict[str, str]:
         told = {} if arrival.ask is None else mock_headers(arrival.ask)
-        return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **told, **key_header()}
+        key = self.dialect.headers(api_key())
+        return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **told, **key}
 
     def _tell_locust(self, record: RequestRecord, exchange: Exchange) -> None:
         """One event a request, at its end, for Locust's own tables. An answer that was open at the end is no failure."""

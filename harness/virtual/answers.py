@@ -48,6 +48,17 @@ class Answer:
         self.record.outcome, self.record.error_kind = "incomplete", "run_ended"
         self.record.error_text = "still open when the run ended"
 
+    def left(self, now: float) -> None:
+        """The client went away, as the plan said."""
+        record = self.record
+        record.done_at = round(now, 6)
+        record.outcome, record.error_kind, record.error_text = "left", "client_left", None
+        if record.stream and self.tokens:
+            record.status = 200
+            self._note_tokens(0.0)
+            record.num_output_tokens = sum(tokens.num for tokens in self.tokens)
+            record.token_source = "local"
+
     def _note_tokens(self, late_s: float) -> None:
         """The instants of the tokens; `late_s` is how long the head of the answer takes."""
         record = self.record

@@ -31,7 +31,7 @@ class Requests:
 
     def of(self, arrival: Arrival) -> Request:
         """The request of an arrival."""
-        ask, name = arrival.ask or _PLAIN, f"{self._prefix}{arrival.index}"
+        ask, name = arrival.ask or _PLAIN, f"{self._prefix}{arrival.key}"
         asked = ask.model or self._model
         served = self._models.get(asked) or self._models["*"]
         limit = arrival.num_output_tokens
@@ -73,7 +73,7 @@ class Requests:
             parts.append((block, min(left, arrival.block_tokens)))
             left -= parts[-1][1]
         if left:
-            parts.append((keyed_integer(self._seed, "prompt", str(arrival.index)), left))
+            parts.append((keyed_integer(self._seed, "prompt", arrival.key), left))
         return parts
 
     def _query(self, arrival: Arrival, parts: list[Part], parameters: str) -> Query:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import msgspec
 
 from harness.clock import clock_pair
 from harness.errors import UsageError
-from harness.plan import Arrival, LoadPlan
+from harness.objectives import parse_objective
+from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan
 from harness.records import Header, RecordWriter, RequestRecord
 from harness.store import Manifest, RunDirectory, create_run, machine, versions
 from harness.streams import keyed_uniform
+from harness.timetable import Timetable
 from harness.virtual.answers import Answer
 from harness.virtual.met import Met
 from harness.virtual.requests import Requests
@@ -28,8 +32,8 @@ from mockllm import (
     Tokens,
     build_engine,
     build_stack,
+    drive,
     load_deployment,
-    simulate,
     state_of,
 )
 
@@ -43,7 +47,8 @@ class Simulation:
     """What to simulate. `model`: the one to ask for where the plan names none; None: the first that is served.
 
     `models` are those that the plan names. The gaps between tokens are recorded of about `num_with_gaps` requests, drawn
-    by lot: those of a million would fill gigabytes.
+    by lot: those of a million would fill gigabytes. `every_token`: clients that leave after so many tokens need to see
+    each of them; slower.
     """
 
     deployment: str
@@ -53,8 +58,10 @@ class Simulation:
     model: str | None = None
     models: frozenset[str] = frozenset()
     num_with_gaps: int = 20_000
+    every_token: bool = False
     command: Sequence[str] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    objective: str = ""
 
 
 def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, float], None]) -> RunDirectory:
@@ -67,7 +74,7 @@ def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, 
         deployment = load_deployment(simulation.deployment)
         # A deployment file has prices, and a clock of the run for its pools: a stack counts on them, even without a policy.
         build: Callable[..., Serving] = build_stack if deployment.models else build_engine
-        serving = build(deployment, seed=simulation.seed, every_token=False)
+        serving = build(deployment, seed=simulation.seed, every_token=simulation.every_token)
     except MockError as error:
         raise UsageError(str(error)) from None
     model = simulation.model or next(iter(serving.models))
@@ -81,7 +88,7 @@ def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, 
     directory.write_manifest(manifest)
     client = _Client(simulation, serving, model, RecordWriter(out / "records-virtual.jsonl", _header(manifest)), tell)
     try:
-        for emission in simulate(serving, client.requests()):
+        for emission in drive(serving, client):
             client.hear(emission)
         manifest.ended_how = "complete"
     except KeyboardInterrupt:
@@ -114,6 +121,8 @@ def _manifest(simulation: Simulation, run_id: str, deployment: str, model: str) 
         versions=versions(),
         machine=machine(),
         clock="virtual",
+        reactive=isinstance(plan, ReactivePlan),
+        objectives={"": parse_objective(simulation.objective)} if simulation.objective else {},
     )
 
 
@@ -130,6 +139,15 @@ def _header(manifest: Manifest) -> Header:
         worker_index=0,
         num_workers=1,
     )
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A request on its way; `num_tokens` of its answer were seen."""
+
+    arrival: Arrival
+    answer: Answer
+    num_tokens: int = 0
 
 
 class _Client:
@@ -149,43 +167,79 @@ class _Client:
         self._gaps_share = simulation.num_with_gaps / simulation.plan.num_arrivals
         self._model, self._writer, self._tell = model, writer, tell
         self._requests = Requests(serving, model, simulation.scenario, simulation.seed)
-        self._open: dict[str, Answer] = {}
+        self._serving = serving
+        self._timetable = Timetable(simulation.plan.arrivals())
+        self._open: dict[str, _Flight] = {}
+        self._leaving: list[tuple[float, str]] = []
 
-    def requests(self) -> Iterator[tuple[float, Request]]:
-        """The requests of the plan, one at a time: a long plan is never in memory as a whole."""
-        for arrival in self._plan.arrivals():
-            request = self._requests.of(arrival)
-            self._writer.opened()
-            self._open[request.request_id] = Answer(self._record(arrival, request), request, self._with_gaps(arrival))
-            if arrival.index % _TELL_EVERY == 0:
-                self._tell(arrival.index, arrival.at_s)
-            yield arrival.at_s, request
+    # -- the client's side of `drive` ------------------------------------------------------------------
+
+    def next_at(self) -> float:
+        """When the next request is to be sent, or somebody goes away."""
+        while self._leaving and self._leaving[0][1] not in self._open:
+            heappop(self._leaving)
+        return min(self._timetable.next_at(), self._leaving[0][0] if self._leaving else inf)
+
+    def act(self, serving: Serving, now: float) -> None:
+        """Go away, or send the next request."""
+        self.now = max(self.now, now)
+        if self._leaving and self._leaving[0][0] <= now:
+            self._leave(heappop(self._leaving)[1], now)
+            return
+        arrival = self._timetable.take()
+        request = self._requests.of(arrival)
+        self._writer.opened()
+        record = self._record(arrival, request, now)
+        self._open[request.request_id] = _Flight(arrival, Answer(record, request, self._with_gaps(arrival)))
+        if arrival.index % _TELL_EVERY == 0:
+            self._tell(arrival.index, now)
+        serving.submit(request, now)
+        if arrival.conduct is not None and arrival.conduct.leave_after_s is not None:
+            heappush(self._leaving, (now + arrival.conduct.leave_after_s, request.request_id))
 
     def hear(self, emission: Emission) -> None:
         """Something came back."""
-        self.now = emission.at
-        answer = self._open[emission.request_id]
+        self.now = max(self.now, emission.at)
+        flight = self._open.get(emission.request_id)
+        if flight is None:
+            return  # its client has gone away at this very instant
+        answer = flight.answer
         if isinstance(emission, Tokens):
             answer.tokens.append(emission)
+            conduct = flight.arrival.conduct
+            if conduct is not None and conduct.leave_after_tokens is not None:
+                flight.num_tokens += emission.num
+                if flight.num_tokens >= conduct.leave_after_tokens:
+                    self._leave(emission.request_id, emission.at)
         elif answer.ended(emission):
-            del self._open[emission.request_id]
             self.met.add(emission)
-            self._writer.write(answer.record)
+            self._ended(emission.request_id)
 
     def close(self) -> None:
         """Nothing more comes: what is still open has its record too."""
-        for answer in self._open.values():
-            answer.left_open()
-            self._writer.write(answer.record)
+        for flight in self._open.values():
+            flight.answer.left_open()
+            self._writer.write(flight.answer.record)
         self._writer.close(round(self.now, 6))
+
+    def _leave(self, request_id: str, now: float) -> None:
+        self._serving.cancel(request_id, now)
+        self._open[request_id].answer.left(now)
+        self._ended(request_id)
+
+    def _ended(self, request_id: str) -> None:
+        flight = self._open.pop(request_id)
+        self._writer.write(flight.answer.record)
+        if isinstance(self._plan, ReactivePlan):
+            self._timetable.add(self._plan.after(flight.arrival, flight.answer.record, Heard()))
 
     def _with_gaps(self, arrival: Arrival) -> bool:
         share = self._gaps_share
-        return share >= 1 or keyed_uniform(self._seed, "gaps", str(arrival.index)) < share
+        return share >= 1 or keyed_uniform(self._seed, "gaps", arrival.key) < share
 
-    def _record(self, arrival: Arrival, request: Request) -> RequestRecord:
+    def _record(self, arrival: Arrival, request: Request, now: float) -> RequestRecord:
         """The plan's half of a record."""
-        at, ask = round(arrival.at_s, 6), arrival.ask
+        ask = arrival.ask
         return RequestRecord(
             request_id=request.request_id,
             scenario=self._scenario,
@@ -197,7 +251,7 @@ class _Client:
             stream=request.watched,
             planned_prompt_tokens=arrival.num_prompt_tokens,
             planned_output_tokens=arrival.num_output_tokens,
-            intended_at=at,
-            sent_at=at,
+            intended_at=round(arrival.at_s, 6),
+            sent_at=round(now, 6),
             num_attempts=1,
         )

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from harness.asks import Ask, mock_headers
-from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
+from harness.dialects import Asked
+from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.outcome import Ending, Verdict, classify
 from harness.plan import Arrival, LoadPlan, Materialized
 from harness.prompts import PromptBook
@@ -111,12 +112,14 @@ async def _ask(
 ) -> Measured:
     ask, status, ending = arrival.ask, None, "complete"
     stream = ask is None or ask.stream
-    body = chat_body(
-        (ask.model if ask is not None else None) or "large",
-        book.messages(arrival),
-        stream=stream,
-        max_tokens=arrival.num_output_tokens,
-        exact_length=ask is None or ask.exact_length,
+    body = OPENAI_CHAT.body(
+        Asked(
+            (ask.model if ask is not None else None) or "large",
+            tuple(book.messages(arrival)),
+            stream=stream,
+            max_tokens=arrival.num_output_tokens,
+            exact_length=ask is None or ask.exact_length,
+        )
     )
     headers = {"Content-Type": "application/json", "X-Client-Request-Id": name} | mock_headers(ask or Ask(()))
     await asyncio.sleep(max(0.0, origin + arrival.at_s - time.monotonic()))

@@ -16,7 +16,8 @@ import msgspec
 from gevent.pool import Pool
 from splintr import Tokenizer
 
-from harness.dialects.openai_chat import OPENAI_CHAT, chat_body
+from harness.dialects import Asked
+from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.plan import Arrival
 from harness.reading import read_stream, read_whole
 from harness.records import RequestRecord
@@ -52,11 +53,12 @@ def ask(
     )
     exchange = Exchange()
     headers = {"Content-Type": "application/json", "X-Client-Request-Id": record.request_id}
-    body = chat_body(model, "hi", stream=stream, max_tokens=None, exact_length=False)
+    body = OPENAI_CHAT.body(Asked(model, (("user", "hi"),), stream=stream))
     try:
         transport.request("POST", OPENAI_CHAT.path, headers, body, exchange)
     finally:
-        record_into.append(complete_record(record, exchange, OPENAI_CHAT, count))
+        complete_record(record, exchange, OPENAI_CHAT, count)
+        record_into.append(record)
         facts = read_stream(exchange.reads, OPENAI_CHAT) if stream else read_whole(exchange.body(), 0.0, OPENAI_CHAT)
         texts.append("".join(facts.pieces))
 

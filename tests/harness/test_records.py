@@ -50,6 +50,7 @@ _RECORDS = st.builds(
     stream=st.booleans(),
     intended_at=_FLOAT,
     num_attempts=_COUNT,
+    num_stale_sockets=_COUNT,
     outcome=st.sampled_from(["ok", "throttled", "failed", "cut", "incomplete", "refused"]),
     token_source=st.sampled_from([None, "server", "local"]),
     token_gaps_s=_maybe(st.lists(_FLOAT, max_size=5)),
@@ -106,6 +107,7 @@ def test_the_strategy_above_fills_every_field() -> None:
         "stream",
         "intended_at",
         "num_attempts",
+        "num_stale_sockets",
         "outcome",
     }
     covered |= {"token_source", "token_gaps_s", "chunk_tokens", "kind"}
@@ -123,11 +125,18 @@ def test_a_line_is_one_json_object_with_every_field(tmp_path: Path) -> None:
         "num_prompt_tokens num_cached_tokens num_cache_write_tokens "
         "num_output_tokens num_reasoning_tokens token_source num_chunks status "
         "outcome error_kind error_text finish_reason "
-        "num_attempts throttled_s model_served cache_outcome queue_s replica doubt cost_usd"
+        "num_attempts num_stale_sockets throttled_s model_served cache_outcome queue_s replica doubt cost_usd"
     )  # the fields of the design, which other people's scripts read
     assert set(fields) <= set(line)
     missing = {name for name in fields if line[name] is None}
-    assert missing == set(fields) - {"request_id", "stream", "intended_at", "outcome", "num_attempts"}
+    assert missing == set(fields) - {
+        "request_id",
+        "stream",
+        "intended_at",
+        "outcome",
+        "num_attempts",
+        "num_stale_sockets",
+    }
 
 
 def test_each_write_is_one_line_on_disk_at_once(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from harness.table import tabulate
 from tests.harness.builders import bare_record, record, write_records, write_run
 
 _NEEDED = {"50": 6, "90": 36, "95": 72, "99": 368, "99.9": 3688}
-_OUTCOMES = ("ok", "throttled", "failed", "cut", "incomplete", "refused")
+_OUTCOMES = ("ok", "throttled", "failed", "cut", "incomplete", "refused", "left")
 
 _RECORDS_SQL = """
 CREATE TABLE record AS

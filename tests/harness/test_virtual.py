@@ -14,7 +14,8 @@ import yaml
 from starlette.datastructures import Headers
 
 from harness.asks import mock_headers
-from harness.dialects.openai_chat import chat_body
+from harness.dialects import Asked
+from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import TraceError, UsageError, WorkloadError
 from harness.plan import Arrival, Materialized
 from harness.prompts import PromptBook
@@ -72,12 +73,14 @@ def _on_the_wire(server: Server, arrivals: Iterable[Arrival], seed: int, scenari
     book = PromptBook(seed)
     for arrival in arrivals:
         ask = arrival.ask
-        body = chat_body(
-            ask.model if ask is not None and ask.model else "large",
-            book.messages(arrival),
-            stream=ask is None or ask.stream,
-            max_tokens=arrival.num_output_tokens,
-            exact_length=ask is None or ask.exact_length,
+        body = OPENAI_CHAT.body(
+            Asked(
+                ask.model if ask is not None and ask.model else "large",
+                tuple(book.messages(arrival)),
+                stream=ask is None or ask.stream,
+                max_tokens=arrival.num_output_tokens,
+                exact_length=ask is None or ask.exact_length,
+            )
         )
         headers = {"x-client-request-id": f"{scenario}-{seed}-{arrival.index}"} | (
             {} if ask is None else mock_headers(ask)
@@ -324,9 +327,9 @@ def test_a_run_that_was_broken_off_keeps_what_was_open_and_is_invalid(tmp_path: 
     records = _run("golden", tmp_path / "run", Impatient(plan.items, plan.duration_s))
     outcomes = Counter(record.outcome for record in records)
     assert outcomes["incomplete"] > 0
-    assert outcomes["ok"] + outcomes["incomplete"] == 10
+    assert outcomes["ok"] + outcomes["incomplete"] == 9  # the plan is read one arrival ahead
     summary = summarize(load_run(open_run(tmp_path / "run")))
-    assert (summary.verdict.answer, summary.load.num_missing) == ("INVALID", 10)
+    assert (summary.verdict.answer, summary.load.num_missing) == ("INVALID", 11)
     assert "stopped" in summary.verdict.reasons[0]
 
 

@@ -1,0 +1,47 @@
+"""What is to be sent next: the plan's arrivals and those planned since, in order of time."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.plan import Arrival
+from harness.timetable import Timetable
+
+_INSTANTS = st.lists(st.floats(0, 100), max_size=20)
+
+
+@given(_INSTANTS, _INSTANTS)
+def test_everything_comes_once_and_in_order_of_time(planned: list[float], added: list[float]) -> None:
+    timetable = Timetable(Arrival(number, at, 1) for number, at in enumerate(sorted(planned)))
+    timetable.add(Arrival(number, at, 1, turn=1) for number, at in enumerate(added))
+    taken = []
+    while (at := timetable.next_at()) < inf:
+        taken.append(timetable.take())
+        assert taken[-1].at_s == at
+    assert [each.at_s for each in taken] == sorted(planned + added)
+    assert len({each.key for each in taken}) == len(planned) + len(added)
+    with pytest.raises(IndexError):
+        timetable.take()
+
+
+def test_the_plan_is_read_one_arrival_ahead() -> None:
+    num_read = 0
+
+    def arrivals():  # type: ignore[no-untyped-def]
+        nonlocal num_read
+        for number in range(1000):
+            num_read += 1
+            yield Arrival(number, float(number), 1)
+
+    timetable = Timetable(arrivals())
+    for _ in range(10):
+        timetable.take()
+    assert num_read == 11
+
+
+def test_the_name_of_a_request_is_its_index_and_turn() -> None:
+    assert [Arrival(7, 0.0, 1).key, Arrival(7, 0.0, 1, turn=2).key] == ["7", "7.2"]
