@@ -43,6 +43,7 @@ OUTCOME_LOOKS = {
     "cut": (PURPLE, "\\"),
     "incomplete": (SKY, "."),
     "refused": (GREY, "-"),
+    "left": (GREY, "/"),
 }
 
 

@@ -21,7 +21,8 @@ OUTCOME_WORDS = {
     "failed": "any other error",
     "cut": "the server broke the stream",
     "incomplete": "still open when the run ended",
-    "refused": "held back by the harness's own cap on requests in flight",
+    "refused": "held back by the harness itself: its cap on requests in flight, or a budget",
+    "left": "its client went away, as the plan said",
 }
 
 

@@ -29,7 +29,8 @@ DEFINITIONS = {
     "failed": "Ended with any other error; also an empty answer or one that breaks its protocol.",
     "cut": "A stream that the server broke.",
     "incomplete": "Still open when the run ended.",
-    "refused": "Never sent: the harness's cap on requests in flight held it back.",
+    "refused": "Never sent: the harness held it back (its cap on requests in flight, or a budget).",
+    "left": "The client went away before the end, as the plan said: no failure of the server.",
     "send lag": "From the intended time to the real send: lateness of the load side, not of the server.",
     "loop lag": "How late the load process's event loop woke up; stamps are wrong by up to this much.",
     "VALID, DEGRADED, INVALID": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 
 import pytest
@@ -31,7 +32,7 @@ def test_everything_comes_once_and_in_order_of_time(planned: list[float], added:
 def test_the_plan_is_read_one_arrival_ahead() -> None:
     num_read = 0
 
-    def arrivals():  # type: ignore[no-untyped-def]
+    def arrivals() -> Iterator[Arrival]:
         nonlocal num_read
         for number in range(1000):
             num_read += 1
