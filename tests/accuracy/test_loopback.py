@@ -17,7 +17,7 @@ from harness.store import open_run
 from harness.summary import load_run, summarize
 from tests.conftest import REPOSITORY, mock_server
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.alone]
 
 # 97 a second, 0.5 s each: 50 streams at once, 15 s long, at the golden profile's known pace. The gap is no divisor of the
 # pace, so that streams do not all want to be served at the same instant.

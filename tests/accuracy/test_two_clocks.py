@@ -34,7 +34,7 @@ from harness.virtual import Load, Simulation, asked_load, run_in_virtual_time
 from tests.conftest import mock_server
 from tests.e2e.test_run import harness
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.alone]
 
 _SEED = 7
 _LEAD_S = 1.0
