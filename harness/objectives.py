@@ -8,9 +8,9 @@ from harness.errors import UsageError
 from harness.records import RequestRecord
 from harness.units import parse_duration
 
-__all__ = ["Objective", "parse_objective", "record_is_good"]
+__all__ = ["ROUNDING_S", "Objective", "parse_objective", "record_is_good"]
 
-_ROUNDING_S = 1e-9  # instants are whole microseconds, their differences in floats are not
+ROUNDING_S = 1e-9  # instants are whole microseconds, their differences in floats are not
 
 
 class Objective(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Objective(msgspec.Struct, frozen=True):
         pairs = ((self.ttft_s, ttft_s), (self.tpot_s, tpot_s), (self.e2e_s, e2e_s))
         if self.e2e_s is not None and e2e_s is None:
             return False
-        return all(bound is None or value is None or value <= bound + _ROUNDING_S for bound, value in pairs)
+        return all(bound is None or value is None or value <= bound + ROUNDING_S for bound, value in pairs)
 
 
 def record_is_good(record: RequestRecord, objective: Objective) -> bool:

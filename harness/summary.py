@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from harness.goodput import Goodput, goodput
 from harness.instrument import Instrument, judge_instrument
 from harness.quantiles import Distribution, distribution
 from harness.records import RecordFile
@@ -81,6 +82,8 @@ class Summary(msgspec.Struct, kw_only=True):
     errors: list[ErrorClass]
     instrument: Instrument
     truth: Truth | None
+    goodput: Goodput | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ def summarize(run: RunData) -> Summary:
         ],
         instrument=instrument,
         truth=run.truth,
+        goodput=goodput(table, manifest.objectives, manifest.duration_s),
+        cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
     )
 
 
@@ -142,7 +147,8 @@ def samples(table: Table) -> dict[str, tuple[Floats, Ints | None]]:
 
     TTFT: intended time to first content. ITL: gap between content chunks over the tokens of the later one, weighted by
     them; chunk gap: the raw gap. TPOT: (last content - first content) / (output tokens - 1), missing for one token.
-    E2E: intended time to the end of the stream. Only ok requests; NaN is missing.
+    E2E: intended time to the end of the stream; `e2e_unthrottled` without the time that we waited because the server asked
+    for it. Only ok requests; NaN is missing.
     """
     ok = table.is_outcome("ok")
     first, last, done = table["first_token_at"][ok], table["last_token_at"][ok], table["done_at"][ok]
@@ -159,6 +165,7 @@ def samples(table: Table) -> dict[str, tuple[Floats, Ints | None]]:
         "tpot": (tpot, None),
         "e2e": (done - intended, None),
         "e2e_from_send": (done - sent, None),
+        "e2e_unthrottled": (done - intended - np.nan_to_num(table["throttled_s"][ok]), None),
         "connect": (table["connected_at"][ok] - sent, None),
     }
 

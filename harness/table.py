@@ -30,9 +30,9 @@ _INSTANTS = (
     "last_token_at",
     "done_at",
 )
-_COUNTS = (
+_NUMBERS = (
     "planned_prompt_tokens", "planned_output_tokens", "num_prompt_tokens", "num_output_tokens", "num_chunks",
-    "num_merged_chunks", "num_attempts",
+    "num_merged_chunks", "num_attempts", "num_stale_sockets", "num_cached_tokens", "throttled_s", "cost_usd",
 )  # fmt: skip
 
 
@@ -49,6 +49,8 @@ class Table:
     stream: npt.NDArray[np.bool_]
     counted_by_server: npt.NDArray[np.bool_]
     phase: list[str | None]
+    class_name: list[str | None]
+    doubt: list[str | None]
     gaps: Floats
     gap_tokens: Ints
     gap_start: Ints
@@ -69,7 +71,7 @@ class Table:
 
 def tabulate(records: Iterable[RequestRecord]) -> Table:
     """Read records into columns."""
-    columns = {name: array("d") for name in (*_INSTANTS, *_COUNTS)}
+    columns = {name: array("d") for name in (*_INSTANTS, *_NUMBERS)}
     by_server = array("b")
     outcome, stream, gaps, gap_tokens, gap_start = (
         array("b"),
@@ -79,6 +81,8 @@ def tabulate(records: Iterable[RequestRecord]) -> Table:
         array("q", [0]),
     )
     phase: list[str | None] = []
+    class_name: list[str | None] = []
+    doubt: list[str | None] = []
     request_ids: list[str] = []
     errors: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
@@ -91,6 +95,8 @@ def tabulate(records: Iterable[RequestRecord]) -> Table:
         stream.append(record.stream)
         by_server.append(record.token_source == "server")
         phase.append(record.phase)
+        class_name.append(record.class_name)
+        doubt.append(record.doubt)
         request_ids.append(record.request_id)
         if record.token_gaps_s:
             gaps.extend(record.token_gaps_s)
@@ -108,6 +114,8 @@ def tabulate(records: Iterable[RequestRecord]) -> Table:
         np.array(stream, dtype=np.bool_),
         np.array(by_server, dtype=np.bool_),
         phase,
+        class_name,
+        doubt,
         np.array(gaps),
         np.array(gap_tokens, dtype=np.int64),
         np.array(gap_start, dtype=np.int64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.goodput import Goodput
 from harness.quantiles import Distribution, samples_needed
 from harness.summary import Summary
 
@@ -15,6 +16,7 @@ METRIC_NAMES = {
     "tpot": "TPOT",
     "e2e": "E2E",
     "e2e_from_send": "E2E from send",
+    "e2e_unthrottled": "E2E without throttle time",
     "connect": "connect",
 }
 _SHOWN = ("ttft", "itl", "tpot", "e2e")
@@ -60,6 +62,12 @@ def _count(num: int | None) -> str:
     return "–" if num is None else f"{num:,}"
 
 
+def _goodput(found: Goodput | None) -> list[tuple[str, str]]:
+    if found is None or found.share is None:
+        return []
+    return [("goodput", f"{found.rate:.2f}/s: {found.num_good} of {found.num} ({found.share:.1%}) met their objective")]
+
+
 def _headlines(summary: Summary) -> list[tuple[str, str]]:
     load, tokens, instrument = summary.load, summary.tokens, summary.instrument
     outcomes = ", ".join(f"{num} {name}" for name, num in load.outcomes.items() if num) or "none ended"
@@ -70,6 +78,8 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
         ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
         ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
         ("tokens", f"{_count(tokens.num_prompt)} in, {_count(tokens.num_output)} out{rate}"),
+        *_goodput(summary.goodput),
+        *([] if summary.cost_usd is None else [("cost", f"${summary.cost_usd:,.4f}")]),
         ("instrument", instrument.state if instrument.state == "NONE" else f"{instrument.state}; {lags}"),
     ]
     lines += [("", reason) for reason in instrument.reasons]

@@ -29,7 +29,7 @@ SELECT * FROM read_json($glob, format = 'newline_delimited', columns = {
     first_token_at: 'DOUBLE', last_token_at: 'DOUBLE', done_at: 'DOUBLE', token_gaps_s: 'DOUBLE[]',
     chunk_tokens: 'BIGINT[]', planned_prompt_tokens: 'BIGINT', planned_output_tokens: 'BIGINT',
     num_prompt_tokens: 'BIGINT', num_output_tokens: 'BIGINT',
-    error_kind: 'VARCHAR', token_source: 'VARCHAR'})
+    throttled_s: 'DOUBLE', cost_usd: 'DOUBLE', error_kind: 'VARCHAR', token_source: 'VARCHAR'})
 WHERE kind = 'request'
 """
 
@@ -45,6 +45,7 @@ _METRICS_SQL = {
     "ttft_from_send": "SELECT first_token_at - sent_at AS v FROM record WHERE outcome = 'ok'",
     "e2e": "SELECT done_at - intended_at AS v FROM record WHERE outcome = 'ok'",
     "e2e_from_send": "SELECT done_at - sent_at AS v FROM record WHERE outcome = 'ok'",
+    "e2e_unthrottled": "SELECT done_at - intended_at - coalesce(throttled_s, 0) AS v FROM record WHERE outcome = 'ok'",
     "connect": "SELECT connected_at - sent_at AS v FROM record WHERE outcome = 'ok'",
     "tpot": "SELECT (last_token_at - first_token_at) / (num_output_tokens - 1) AS v FROM record "
     "WHERE outcome = 'ok' AND num_output_tokens > 1",
@@ -104,6 +105,8 @@ def _same_figures(summary: Summary, path: Path) -> None:
     ):
         query = f"SELECT count(*) FROM record WHERE outcome = 'ok' AND planned_{what}_tokens <> num_{what}_tokens"
         assert found == sql.row(query)[0]
+    cost = sql.row("SELECT sum(cost_usd) FROM record")[0]
+    assert summary.cost_usd == (None if cost is None else pytest.approx(cost))
     errors = sql.rows("SELECT outcome, error_kind, count(*) FROM record WHERE error_kind IS NOT NULL GROUP BY ALL")
     assert sorted((e.outcome, e.kind, e.num) for e in summary.errors) == sorted(errors)
 
@@ -133,6 +136,8 @@ def _answer(number: int, draws: Any, *, whole: bool = False, merged: bool = Fals
         num_chunks=len(sizes),
         num_output_tokens=sum(sizes),
         planned_output_tokens=sum(sizes) + (number % 11 == 0),
+        throttled_s=0.25 if number % 5 == 0 else None,
+        cost_usd=0.001 * number if number % 3 == 0 else None,
         planned_prompt_tokens=100 + (number % 13 == 0) if number % 5 else None,
     )
 
