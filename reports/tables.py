@@ -65,6 +65,12 @@ def headline(summary: Summary) -> list[Card]:
     delivered = f"{per_second(load.delivered_rate)}/s"
     cards.append(Card("Delivered", delivered, f"asked {per_second(load.asked_rate)}/s over {load.duration_s:,.0f} s"))
     total = sum(load.outcomes.values())
+    if summary.goodput is not None and summary.goodput.share is not None:
+        good = summary.goodput
+        note = f"{count(good.num_good)} of {count(good.num)} met their objective ({share(good.share)})"
+        cards.append(Card("Goodput", f"{per_second(good.rate)}/s", note))
+    if summary.cost_usd is not None:
+        cards.append(Card("Cost", f"${summary.cost_usd:,.4f}", f"of {count(sum(load.outcomes.values()))} requests"))
     others = ", ".join(f"{count(num)} {name}" for name, num in load.outcomes.items() if num and name != "ok")
     cards.append(Card("ok requests", f"{count(load.outcomes['ok'])} of {count(total)}", others or "no other outcome"))
     return cards

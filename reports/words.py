@@ -25,6 +25,11 @@ DEFINITIONS = {
     "from send": "The same metric counted from the real send: without the delay that the load side added.",
     "connect": "From the send to an open connection, of requests that opened one.",
     "output tokens": "By the server's usage where it gives one, else counted locally.",
+    "goodput": (
+        "Requests a second that are ok and meet every bound of their class's objective. What failed, was throttled or held "
+        "back stays in the denominator of its share; a client that left as planned does not."
+    ),
+    "without throttle time": "The same metric less the time that the client waited because the server asked it to.",
     "throttled": "Answered with 429, 529, or 503 with Retry-After: within the provider's contract.",
     "failed": "Ended with any other error; also an empty answer or one that breaks its protocol.",
     "cut": "A stream that the server broke.",
