@@ -6,8 +6,9 @@ headers (`mock_headers`): they are the truth by which its policies are judged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["Ask", "Said", "mock_headers"]
 
@@ -25,9 +26,11 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The question of an arrival, the last of `messages`, and on whose behalf it comes. None: not said.
+    """The question of an arrival, the last of `messages`, and on whose behalf it comes. None: not said. Without messages the
+    prompt is as long as the arrival says, in words of its own.
 
-    `model` None: the run's. `exact_length`: the answer is to have the planned length; otherwise that is a limit. `intent`,
+    `tools` are functions that the model may call, as OpenAI writes them; `images` are data URLs that the last message
+    shows; both add tokens to the prompt (`attachments.py`). `model` None: the run's. `exact_length`: the answer is to have the planned length; otherwise that is a limit. `intent`,
     `task` and `difficulty` (0 to 1) are labels. `urgency` is P0, P1 or P2; `batch`: asked for at a batch's price.
     """
 
@@ -46,10 +49,19 @@ class Ask:
     intent: str | None = None
     task: str | None = None
     difficulty: float | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    images: tuple[str, ...] = ()
+    num_tool_tokens: int = 0
+    num_image_tokens: int = 0
+
+    @property
+    def num_attached_tokens(self) -> int:
+        """What stands in the prompt beside the messages."""
+        return self.num_tool_tokens + self.num_image_tokens
 
     @property
     def num_prompt_tokens(self) -> int:
-        return sum(said.num_tokens for said in self.messages)
+        return sum(said.num_tokens for said in self.messages) + self.num_attached_tokens
 
 
 def mock_headers(ask: Ask) -> dict[str, str]:

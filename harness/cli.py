@@ -5,8 +5,10 @@ Exit codes: 0 pass, 1 fail, 2 invalid run or usage error, 3 inconclusive.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -17,10 +19,12 @@ import msgspec
 import typer
 
 from harness.clock import clock_pair, file_stamp, monotonic
+from harness.doctor.certificate import certificate_path, write_certificate
 from harness.errors import HarnessError, UsageError
 from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock
+from harness.safety import check_url
 from harness.stack_text import stack_text
-from harness.store import RunDirectory, open_run, require_new
+from harness.store import RunDirectory, machine, open_run, require_new, versions
 from harness.summary import load_run, summarize
 from harness.text import summary_text
 from harness.units import parse_duration, parse_rate, parse_window
@@ -58,6 +62,12 @@ def run(
     speed: Annotated[Optional[float], typer.Option(help="Replay speed (only trace_replay.py).")] = None,  # noqa: UP045
     model: Annotated[_Text, typer.Option(help="Model to ask for. Default: the server's first.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the plan and of the mock.")] = 0,
+    budget: Annotated[_Text, typer.Option(help="The most the run may cost; it stops there.", metavar="USD")] = None,
+    prices: Annotated[_Text, typer.Option(help="A price file, or a provider like openai.", metavar="WHAT")] = None,
+    allow_host: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Load this public host; may be repeated.", metavar="HOST"),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="Run directory to create.", metavar="DIR")] = None,  # noqa: UP045
 ) -> None:
     """Run a scenario and judge it: mock, load, records, summary, report, exit code.
@@ -74,8 +84,13 @@ def run(
         *_passed("--trace", trace),
         *_passed("--window", window),
         *_passed("--speed", speed),
+        *_passed("--budget", budget),
+        *_passed("--prices", prices),
+        *(word for host in allow_host or () for word in ("--allow-host", host)),
         *context.args,
     ]
+    if target is not None:
+        check_url(target)  # before it stands on a command line
     require_new(where)
     ledger = where.with_name(f".{where.name}.ledger.jsonl")  # beside the run until there is one
     try:
@@ -124,6 +139,7 @@ def simulate(
     speed: Annotated[Optional[float], typer.Option(help="Replay speed of the trace.")] = None,  # noqa: UP045
     rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
     duration: Annotated[_Text, typer.Option("--for", help="How long: 60s, 2h.", metavar="TIME")] = None,
+    from_users: Annotated[Optional[int], typer.Option(help="So many users ask. Default: nobody by name.", min=1)] = None,  # noqa: UP045
     model: Annotated[
         _Text, typer.Option(help="Model to ask for. Default: the first that is served; a router's name before models.")
     ] = None,
@@ -139,9 +155,9 @@ def simulate(
     """
     _require("report", "jinja2", "pandas", "plotly")
     if scenario is not None:
-        if workload is not None or trace is not None or window is not None or speed is not None:
+        if any(given is not None for given in (workload, trace, window, speed, from_users)):
             raise UsageError(
-                "--workload, --trace, --window and --speed are not for a scenario; it has options of its own"
+                "--workload, --trace, --window, --speed and --from-users are not for a scenario; it has options of its own"
             )
         words = [
             *("-f", str(scenario), "--seed", str(seed), "--gaps-of", str(gaps_of)),
@@ -163,6 +179,7 @@ def simulate(
         rate=parse_rate(rate) if rate is not None else None,
         duration_s=parse_duration(duration) if duration is not None else None,
         seed=seed,
+        users=from_users,
     )
     simulation = Simulation(
         deployment=deployment,
@@ -211,6 +228,50 @@ def report(
 ) -> None:
     """Fold a run's records again and write its summary and page. The exit code is the run's verdict."""
     sys.exit(_conclude(open_run(run_directory)))
+
+
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="Fifteen seconds instead of a minute; coarser.")] = False,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Where to write the certificate. Default: the user's state directory.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Measure how well this machine measures: a calibration certificate, attached to every later run.
+
+    A mock with exactly known timings is loaded more and more; what the instrument adds is read off its ledger. Exit code 0
+    when this machine measures well, 1 when its certificate is LIMITED.
+    """
+    _require("load", "locust", "splintr")
+    _require("server", "fastapi", "uvicorn")
+    from rich.console import Console
+
+    from harness.doctor.checkup import FULL, QUICK, Rim, examine
+    from harness.doctor.golden import measure_clocks, measure_level
+    from harness.doctor.show import certificate_page
+
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+        rim = Rim(
+            measure=lambda load: measure_level(load, Path(folder)),
+            clocks=measure_clocks,
+            now=monotonic,
+            tell=lambda word: status.update(f"measuring: {word}"),
+        )
+        certificate = examine(
+            rim,
+            QUICK if quick else FULL,
+            machine=machine(),
+            versions=versions(),
+            wall=clock_pair()["wall"],
+            load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        )
+    path = out or certificate_path(os.environ)
+    write_certificate(certificate, path)
+    console.print(certificate_page(certificate))
+    console.print(f"\n  certificate {path}", markup=False, soft_wrap=True)
+    sys.exit(EXIT_CODES["PASS" if certificate.state == "OK" else "FAIL"])
 
 
 def _conclude(directory: RunDirectory) -> int:

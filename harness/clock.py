@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-__all__ = ["boot_id", "clock_pair", "file_stamp", "monotonic"]
+__all__ = ["boot_id", "clock_pair", "day_of", "file_stamp", "monotonic"]
 
 
 def monotonic() -> float:
@@ -30,3 +30,8 @@ def boot_id() -> str | None:
 def file_stamp(wall: float) -> str:
     """A wall-clock instant as it stands in file names: 20261121T062600Z."""
     return datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def day_of(wall: float) -> str:
+    """The day of a wall-clock instant in UTC: 2026-11-21."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d")

@@ -14,12 +14,17 @@ from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 from harness.asks import Ask, Said
-from harness.errors import UsageError
-from harness.pacing import Gaps, Piece, arrival_times, expected_count
+from harness.attachments import Tool, made_tools, picture, picture_tokens, tool_tokens
+from harness.length_keys import Lengths
+from harness.lengths import LengthLaw
+from harness.objectives import Objective, parse_objective
+from harness.pacing import Gaps, Piece, arrival_times, describe_pacing
 from harness.plan import Arrival
 from harness.questions import CorpusQuestions, MadeQuestions, Questions, read_corpus
-from harness.streams import keyed_integer, keyed_uniform, stream
-from harness.workload_file import ArrivalKeys, ClassKeys, Population, QuestionMix, Workload
+from harness.streams import keyed_integer, keyed_uniform, salted, stream
+from harness.tokens import token_counter
+from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT
+from harness.workload_file import ClassKeys, Population, QuestionMix, ToolKeys, Workload
 
 __all__ = ["MixturePlan", "mixture_plan"]
 
@@ -53,11 +58,49 @@ class _Conversation:
     messages: tuple[Said, ...]
 
 
+class _Drawn:
+    """Lengths of one kind, drawn by key. Two that come from one file are drawn as one row of it."""
+
+    def __init__(self, keys: Lengths | None, default: LengthLaw, what: str, workload: Workload) -> None:
+        self._law = default if keys is None else keys.law(workload.path.parent)
+        self._purpose = what if keys is None or keys.file is None else f"row of {keys.file}"
+
+    def at(self, seed: int, key: str) -> int:
+        return self._law.at(keyed_uniform(seed, self._purpose, key))
+
+
+class _Attached:
+    """What a class sends along with every request."""
+
+    def __init__(self, keys: ClassKeys, seed: int, salt: str, count: Callable[[], Callable[[str], int]]) -> None:
+        self._images, self._name, self._seed = keys.images, keys.name or "", salted(seed, salt)
+        self.tools: tuple[Tool, ...] = ()
+        self.num_tool_tokens = self.num_image_tokens = 0
+        if keys.tools is not None:
+            self.tools = self._functions(keys.tools, count())
+            self.num_tool_tokens = tool_tokens(self.tools, count())
+        if keys.images is not None:
+            self.num_image_tokens = keys.images.num * picture_tokens(keys.images.width, keys.images.height)
+
+    def images(self, key: str) -> tuple[str, ...]:
+        """Pictures that nobody else shows."""
+        asked = self._images
+        if asked is None:
+            return ()
+        names = (keyed_integer(self._seed, f"picture {number}", key) for number in range(asked.num))
+        return tuple(picture(asked.width, asked.height, name) for name in names)
+
+    def _functions(self, keys: ToolKeys, count: Callable[[str], int]) -> tuple[Tool, ...]:
+        if keys.num is not None:
+            return made_tools(keys.num, keys.tokens, keyed_integer(self._seed, "tools", self._name), count)
+        return tuple(each.model_dump() for each in keys.functions or ())
+
+
 class _Class:
     """Draws the requests of one class."""
 
     def __init__(
-        self, keys: ClassKeys, workload: Workload, seed: int, count: Callable[[], Callable[[str], int]]
+        self, keys: ClassKeys, workload: Workload, seed: int, salt: str, count: Callable[[], Callable[[str], int]]
     ) -> None:
         self._keys, self._seed = keys, seed
         self._name = keys.name or "user"
@@ -68,7 +111,11 @@ class _Class:
         self._labels: dict[str, _Lottery[Any]] = {
             label: _Lottery(weights) for label in labels if (weights := getattr(keys, label)) is not None
         }
-        self._made = MadeQuestions(seed)
+        self._prompts = _Drawn(keys.prompt_tokens, AZURE_CONVERSATION_PROMPT, "prompt tokens", workload)
+        answers = keys.answer_tokens if keys.plans_answers else None
+        self._answers = _Drawn(answers, AZURE_CONVERSATION_OUTPUT, "answer tokens", workload)
+        self._attached = _Attached(keys, seed, salt, count)
+        self._made = MadeQuestions(seed, salt)
         self._questions: Questions = self._made
         if keys.questions is not None:
             self._num_asked = keys.questions.num or _NUM_MADE
@@ -83,8 +130,7 @@ class _Class:
         keys, key = self._keys, str(index)
         user = None if self._users is None else f"{self._name}-{self._users.at(self._uniform('user', key))}"
         said, intent = self._said(index, key)
-        answer = keys.answer
-        num_answer = keys.limit if answer is None else answer.at(self._uniform("answer tokens", key))
+        num_answer = self._answers.at(self._seed, key) if keys.plans_answers else keys.limit
         if keys.turns == 1:
             messages, session = (*self._prefix(key), said), None
         else:
@@ -99,7 +145,7 @@ class _Class:
             messages=messages,
             model=self._label("model", key),
             stream=keys.stream == 1 or self._uniform("stream", key) < keys.stream,
-            exact_length=answer is not None,
+            exact_length=keys.plans_answers,
             user=user,
             organization=self._label("organization", whose),
             tier=self._label("tier", whose),
@@ -111,6 +157,10 @@ class _Class:
             intent=intent,
             task=self._label("task", intent),
             difficulty=self._difficulty(intent),
+            tools=self._attached.tools,
+            images=self._attached.images(key),
+            num_tool_tokens=self._attached.num_tool_tokens,
+            num_image_tokens=self._attached.num_image_tokens,
         )
         return Arrival(index, at_s, ask.num_prompt_tokens, num_answer, phase, keys.name, ask=ask)
 
@@ -118,8 +168,7 @@ class _Class:
         """What the user says, and what it is about: words of the prompt book are about nothing that another says."""
         mix = self._keys.questions
         if mix is None:
-            num_tokens = self._keys.prompt.at(self._uniform("prompt tokens", key))
-            return Said("user", self._named("prompt", key), num_tokens), f"prompt-{key}"
+            return Said("user", self._named("prompt", key), self._prompts.at(self._seed, key)), f"prompt-{key}"
         lot, number = self._uniform("question", key), self._popularity.at(self._uniform("popularity", key))
         if lot < mix.repeats:
             question = self._questions.asked(number)
@@ -166,7 +215,8 @@ class MixturePlan:
     workload: Workload
     pieces: tuple[Piece, ...]
     seed: int
-    count: Callable[[], Callable[[str], int]]
+    salt: str = ""
+    count: Callable[[], Callable[[str], int]] = token_counter
 
     @property
     def duration_s(self) -> float:
@@ -174,7 +224,18 @@ class MixturePlan:
 
     @property
     def gaps(self) -> Gaps:
-        return self.workload.arrivals.gaps
+        return self.workload.arrivals.gap_law
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that the workload names; other requests are for the run's."""
+        return frozenset(name for keys in self.workload.classes for name in keys.model or ())
+
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """What a good request of each class meets, by its name; "" where the workload has one class without a name."""
+        given = ((keys.name or "", keys.objective) for keys in self.workload.classes)
+        return {name: parse_objective(bounds) for name, bounds in given if bounds is not None}
 
     @cached_property
     def num_arrivals(self) -> int:
@@ -189,17 +250,15 @@ class MixturePlan:
 
     def describe(self) -> dict[str, object]:
         return {
-            "arrivals": f"{self.gaps}, rate in {len(self.pieces)} pieces",
-            "pieces": [[piece.start_s, piece.end_s, piece.rate, piece.phase] for piece in self.pieces],
-            "expected_count": expected_count(self.pieces),
+            **describe_pacing(self.pieces, self.gaps),
             "workload": self.workload.path.name,
-            "classes": [keys.model_dump(exclude_none=True) for keys in self.workload.classes],
+            "classes": [keys.model_dump(exclude_none=True, by_alias=True) for keys in self.workload.classes],
             "seed": self.seed,
         }
 
     @cached_property
     def _classes(self) -> list[tuple[_Class, ClassKeys]]:
-        return [(_Class(keys, self.workload, self.seed, self.count), keys) for keys in self.workload.classes]
+        return [(_Class(keys, self.workload, self.seed, self.salt, self.count), keys) for keys in self.workload.classes]
 
     def _times(self) -> Iterable[tuple[float, str]]:
         return arrival_times(self.pieces, self.gaps, stream(self.seed, "arrivals"))
@@ -211,30 +270,14 @@ def mixture_plan(
     rate: float | None,
     duration_s: float | None,
     seed: int,
-    count: Callable[[], Callable[[str], int]],
+    salt: str = "",
+    count: Callable[[], Callable[[str], int]] = token_counter,
 ) -> MixturePlan:
-    """The plan of a workload file. `rate` and `duration_s` go before the file's; `count` gives what counts the tokens of a
-    text, and is asked only for texts of a corpus. Raises UsageError where neither says how much, or how long."""
-    pieces = _in_pieces(workload.arrivals, rate, duration_s)
-    return MixturePlan(workload, tuple(pieces), seed, count)
+    """The plan of a workload. `rate` and `duration_s` go before the workload's; `count` gives what counts the tokens of a
+    text, and is asked only for texts of a corpus and for tools. Another `salt` makes other words of the same lengths, with
+    the same repeats; what stands in a file, a corpus or tools, stays as it is.
 
-
-def _in_pieces(keys: ArrivalKeys, rate: float | None, duration_s: float | None) -> list[Piece]:
-    if keys.pieces is None:
-        rate, duration_s = rate or keys.rate, duration_s or keys.for_s
-        if rate is None or duration_s is None:
-            raise UsageError(
-                "say how much for how long: --rate 20/s --for 10m, or arrivals: {rate: 20/s, for: 10m} in the file"
-            )
-        return [Piece(0.0, duration_s, rate, "steady")]
-    if rate is not None:
-        raise UsageError("--rate has no meaning here: the pieces of the workload have rates of their own")
-    pieces, start_s = [], 0.0
-    for piece in keys.pieces:
-        end_s = start_s + piece.for_s
-        if duration_s is None or start_s < duration_s:
-            pieces.append(
-                Piece(start_s, end_s if duration_s is None else min(end_s, duration_s), piece.rate, piece.phase)
-            )
-        start_s = end_s
-    return pieces
+    Raises UsageError where neither says how much, or how long, and for a curve that does not fit into the time.
+    """
+    pieces = workload.arrivals.pieces(rate, duration_s, stream(seed, "curve"))
+    return MixturePlan(workload, tuple(pieces), seed, salt, count)

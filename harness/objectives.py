@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from harness.errors import UsageError
 from harness.records import RequestRecord
 from harness.units import parse_duration
 
-__all__ = ["ROUNDING_S", "Objective", "parse_objective", "record_is_good"]
+__all__ = ["ROUNDING_S", "Objective", "objectives_of", "parse_objective", "record_is_good"]
 
 ROUNDING_S = 1e-9  # instants are whole microseconds, their differences in floats are not
 
@@ -50,3 +52,9 @@ def parse_objective(text: str) -> Objective:
             raise UsageError(f"{part.strip()!r} is no objective; write ttft<1s,tpot<60ms,e2e<10s, each at most once")
         bounds[name] = parse_duration(bound)
     return Objective(bounds.get("ttft"), bounds.get("tpot"), bounds.get("e2e"))
+
+
+def objectives_of(plan: object, bounds: str) -> dict[str, Objective]:
+    """By class: those that a plan has, and `bounds` from the command line for classes that have none of their own."""
+    own: Mapping[str, Objective] = getattr(plan, "objectives", {})
+    return {**own, **({"": parse_objective(bounds)} if bounds else {})}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
 from harness.asks import Ask
+from harness.objectives import Objective, objectives_of
 from harness.records import RequestRecord
 
-__all__ = ["Arrival", "Conduct", "Heard", "LoadPlan", "ReactivePlan", "Shard", "cut_at"]
+__all__ = ["Arrival", "Conduct", "Heard", "LoadPlan", "ReactivePlan", "Shard", "cut_at", "withdrawn_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What an answer said, where somebody listened: its text, and its headers in lower case. In virtual time neither."""
+    """What an answer said, where somebody listened: its text, and its headers in lower case. In virtual time there is no
+    text, and no header but the `retry-after` of a refusal."""
 
     text: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +86,18 @@ class ReactivePlan(LoadPlan, Protocol):
     def after(self, arrival: Arrival, record: RequestRecord, heard: Heard) -> Iterable[Arrival]: ...
 
 
+@runtime_checkable
+class Withdrawing(ReactivePlan, Protocol):
+    """A plan that may take back what it planned in `after` and what was not sent yet: a search that has seen enough."""
+
+    def withdrawn(self, arrival: Arrival) -> bool: ...
+
+
+def withdrawn_by(plan: LoadPlan) -> Callable[[Arrival], bool]:
+    """What a `Timetable` asks before it lets an arrival go."""
+    return plan.withdrawn if isinstance(plan, Withdrawing) else lambda _: False
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """The share of one worker among `of`: arrivals are dealt out in turn, so every share has the plan's shape."""
@@ -106,6 +120,12 @@ class Materialized:
     items: tuple[Arrival, ...]
     duration_s: float
     about: dict[str, object] = field(default_factory=dict)
+    objectives: Mapping[str, Objective] = field(default_factory=dict)
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that the plan names."""
+        return frozenset(each.ask.model for each in self.items if each.ask is not None and each.ask.model is not None)
 
     @property
     def num_arrivals(self) -> int:
@@ -124,4 +144,4 @@ def cut_at(plan: LoadPlan, duration_s: float) -> LoadPlan:
         return plan
     kept = tuple(arrival for arrival in plan.arrivals() if arrival.at_s < duration_s)
     about = {**plan.describe(), "cut_at_s": duration_s, "planned_duration_s": plan.duration_s}
-    return Materialized(kept, duration_s, about)
+    return Materialized(kept, duration_s, about, objectives_of(plan, ""))

@@ -18,35 +18,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from harness.errors import WorkloadError
-from harness.streams import keyed_integer, keyed_uniform
+from harness.streams import keyed_integer, keyed_uniform, salted
+from harness.vocabulary import ADJECTIVES, JOINTS, NOUNS, VERBS, WHENS
 
 __all__ = ["CorpusQuestions", "MadeQuestions", "Question", "Questions", "read_corpus"]
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
-# Every word is one token in o200k, with the blank before it and where it opens a sentence without one
-# (tests/harness/test_questions.py asks the tokenizers), so tokens can be counted without one.
-_VERBS = _words(
-    "review compare explain describe summarize find check write read plan report answer change update release"
-)
-_ADJECTIVES = _words(
-    "late new old large small long short high low strong open simple complex recent modern common special local global public private"
-)
-_NOUNS = _words(
-    "customer order invoice account payment delivery contract meeting schedule budget market price team office project client "
-    "supplier product service support ticket email message policy process system server database table index log test version "
-    "request response user group security audit law court judge health patient doctor hospital medicine study research paper "
-    "sample chart graph model profit loss growth bank loan credit insurance tax travel flight hotel city country river mountain "
-    "road bridge station train bus car engine machine factory tool material steel wood glass water energy power light weather "
-    "rain snow wind garden farm food bread rice fruit kitchen restaurant school teacher student lesson book chapter story "
-    "history music film museum photo game sport player coach match league family mother father child friend house room window "
-    "door wall floor roof"
-)
-_WHENS = _words("before after during without")
-_JOINTS = _words("with for about against")
 _OPENINGS = (
     ("how do I", "?"),
     ("how can I", "?"),
@@ -76,10 +53,12 @@ class Questions(Protocol):
 
 
 class MadeQuestions:
-    """As many questions as there are numbers."""
+    """As many questions as there are numbers. Another salt asks other questions of the same lengths: the n-th is reworded
+    as often and in the same ways."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, salt: str = "") -> None:
         self._seed = seed
+        self._words_seed = salted(seed, salt)
 
     def asked(self, number: int) -> Question:
         """Question `number` as most people put it."""
@@ -100,7 +79,7 @@ class MadeQuestions:
         )  # the end is a token, and a comma
 
     def _parts(self, number: int) -> tuple[str, str]:
-        dice = keyed_integer(self._seed, "question", str(number))
+        dice = keyed_integer(self._words_seed, "question", str(number))
 
         def one_of(words: Sequence[str]) -> str:
             nonlocal dice
@@ -108,16 +87,17 @@ class MadeQuestions:
             return words[place]
 
         def thing() -> str:
-            return f"the {one_of(_ADJECTIVES)} {one_of(_NOUNS)}"
+            return f"the {one_of(ADJECTIVES)} {one_of(NOUNS)}"
 
-        done = f"{one_of(_VERBS)} {thing()} {one_of(_NOUNS)} {one_of(_JOINTS)} {thing()}"
-        return done, f"{one_of(_WHENS)} {thing()} {one_of(_NOUNS)}"
+        done = f"{one_of(VERBS)} {thing()} {one_of(NOUNS)} {one_of(JOINTS)} {thing()}"
+        return done, f"{one_of(WHENS)} {thing()} {one_of(NOUNS)}"
 
 
 class CorpusQuestions:
     """The first `num` of labelled texts, shuffled by the seed; in other words: another text with the same intent.
 
-    A text that is the only one of its intent is repeated as it stands.
+    A text that is the only one of its intent is repeated as it stands. Its texts are what they are: no salt makes others
+    of them, so a cache that lives through a run knows them in the next.
     """
 
     def __init__(self, rows: Sequence[tuple[str, str]], num: int, seed: int, count: Callable[[str], int]) -> None:

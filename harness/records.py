@@ -43,7 +43,9 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     incomplete one that was open when the run ended; refused one that we kept back ourselves (the cap on requests in
     flight, a budget); left one that our client went away from, as the plan said. `num_stale_sockets` counts kept-alive
     connections that turned out dead before a byte came and were replaced; `throttled_s` is time spent waiting because the
-    server asked for it.
+    server asked for it. `doubt` says why the sample's times may be wrong by our own fault, as labels joined by commas;
+    `read_lag_s` is the longest that bytes of the answer lay in the kernel before they were read, null where the kernel gave
+    no stamps (TLS, other systems than Linux): the instants are then those of our reads.
     """
 
     kind: Literal["request"] = "request"
@@ -96,11 +98,16 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     replica: str | None = None
     # judgement
     doubt: str | None = None
+    read_lag_s: float | None = None
     cost_usd: float | None = None
 
 
 class Header(msgspec.Struct, kw_only=True):
-    """First line of a record file: who writes it, and how its instants relate to the machine's clocks."""
+    """First line of a record file: who writes it, and how its instants relate to the machine's clocks.
+
+    `clock_offset_s`: the master's monotonic clock minus this one's, wrong by at most `clock_error_s`, from an exchange that
+    was `rtt_s` under way; null where there was no master.
+    """
 
     kind: Literal["header"] = "header"
     schema_version: int = SCHEMA
@@ -113,6 +120,9 @@ class Header(msgspec.Struct, kw_only=True):
     origin_monotonic: float
     worker_index: int
     num_workers: int
+    clock_offset_s: float | None = None
+    clock_error_s: float | None = None
+    rtt_s: float | None = None
 
 
 class Footer(msgspec.Struct, kw_only=True):

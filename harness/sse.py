@@ -30,7 +30,21 @@ class SseDecoder:
     def feed(self, piece: bytes) -> list[SseEvent]:
         """The events that this piece completes."""
         events: list[SseEvent] = []
-        for line in self._lines(piece):
+        between = self._begun and not (self._rest or self._data or self._type)
+        if between and piece.endswith(b"\n\n") and b"\r" not in piece:
+            # What nearly every read is: whole events, each of one line.
+            for block in piece[:-2].split(b"\n\n"):
+                if block.startswith(b"data: ") and b"\n" not in block:
+                    events.append(SseEvent("message", block[6:]))
+                else:
+                    self._take([*block.split(b"\n"), b""], events)
+            self._after_cr = False
+            return events
+        self._take(self._lines(piece), events)
+        return events
+
+    def _take(self, lines: list[bytes], events: list[SseEvent]) -> None:
+        for line in lines:
             if line:
                 self._field(line)
             elif self._data:
@@ -39,7 +53,10 @@ class SseDecoder:
                 self._data, self._type = [], b""
             else:
                 self._type = b""
-        return events
+
+    def close(self) -> list[SseEvent]:
+        """No more bytes come. That completes nothing: an event that no blank line has ended is none."""
+        return []
 
     @property
     def pending(self) -> bool:

@@ -14,17 +14,29 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from harness.doctor.certificate import Attached
 from harness.errors import RunError, UsageError
 from harness.objectives import Objective
 from harness.records import RecordFile, RequestRecord, read_record_file
 
-__all__ = ["Manifest", "RunDirectory", "Sample", "create_run", "machine", "open_run", "require_new", "versions"]
+__all__ = [
+    "Manifest",
+    "RunDirectory",
+    "Sample",
+    "create_run",
+    "machine",
+    "next_free",
+    "open_run",
+    "require_new",
+    "versions",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PACKAGES = ("llm-load-harness", "locust", "gevent", "numpy", "msgspec")
@@ -35,7 +47,8 @@ class Manifest(msgspec.Struct, kw_only=True):
 
     `clock` is real, or virtual where nothing was measured: a model was driven from event to event. `max_in_flight` is the
     cap on requests in flight; None: there was none. `reactive`: `num_planned` counts what was known beforehand, more
-    followed from the answers. `stop_reason`: why the run was ended before its plan. `objectives` by class; "" holds for
+    followed from the answers. `stop_reason`: why the run was ended before its plan. `lost_workers`: whose
+    records are missing, or may be, and where they lie. `uid` tells this run from all others of the same name. `objectives` by class; "" holds for
     those that have none of their own.
     """
 
@@ -60,17 +73,27 @@ class Manifest(msgspec.Struct, kw_only=True):
     clock: Literal["real", "virtual"] = "real"
     reactive: bool = False
     stop_reason: str | None = None
+    lost_workers: list[str] = []
+    uid: str | None = None
     objectives: dict[str, Objective] = {}
+    certificate: Attached | None = None  # what `harness doctor` found on this machine; None: it was not asked
 
 
 class Sample(msgspec.Struct, kw_only=True):
-    """One second of the instrument: CPU of the process (1.0 is one core), the event loop's lag, requests in flight."""
+    """One second of the instrument: CPU of the process (1.0 is one core), the event loop's lag, requests in flight.
+
+    Of the machine: the share of all its processors' time that somebody used (`machine_cpu`), and that a hypervisor gave to
+    others (`stolen_cpu`). `cpu_wait`: the share of the second in which this process was ready and was not run.
+    """
 
     kind: str = "instrument"
     at: float
     cpu: float
     loop_lag_s: float
     num_in_flight: int
+    machine_cpu: float | None = None
+    stolen_cpu: float | None = None
+    cpu_wait: float | None = None
 
 
 class RunDirectory:
@@ -124,6 +147,8 @@ class RunDirectory:
                 os.fsync(file.fileno())
             os.replace(draft, target)
         except OSError as error:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
             raise RunError(f"cannot write {target}: {error.strerror}") from error
         return target
 
@@ -146,6 +171,15 @@ def create_run(path: Path) -> RunDirectory:
     except OSError as error:
         raise UsageError(f"cannot create {path}: {error.strerror}") from error
     return RunDirectory(path)
+
+
+def next_free(path: Path) -> Path:
+    """The path, or path-2, path-3 and so on: the first that no run has taken."""
+    number, free = 1, path
+    while free.exists() and (not free.is_dir() or any(free.iterdir())):
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def open_run(path: Path) -> RunDirectory:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-__all__ = ["keyed_integer", "keyed_uniform", "stream"]
+__all__ = ["keyed_integer", "keyed_uniform", "salted", "stream"]
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
@@ -25,3 +25,8 @@ def keyed_integer(seed: int, purpose: str, key: str, *, size: int = 8) -> int:
 def keyed_uniform(seed: int, purpose: str, key: str) -> float:
     """A number in the open interval (0, 1) that depends on nothing but its arguments."""
     return ((keyed_integer(seed, purpose, key) >> 12) + 0.5) / 2**52  # 52 bits: with more, rounding would give 1
+
+
+def salted(seed: int, salt: str) -> int:
+    """A seed for words: another salt, other words; no salt, those of the seed."""
+    return keyed_integer(seed, "salt", salt) if salt else seed

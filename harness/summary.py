@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from harness.delivery import Delivery, measure_delivery
 from harness.goodput import Goodput, goodput
 from harness.instrument import Instrument, judge_instrument
 from harness.quantiles import Distribution, distribution
@@ -82,6 +83,7 @@ class Summary(msgspec.Struct, kw_only=True):
     errors: list[ErrorClass]
     instrument: Instrument
     truth: Truth | None
+    delivery: Delivery
     goodput: Goodput | None = None
     cost_usd: float | None = None
 
@@ -118,6 +120,7 @@ def summarize(run: RunData) -> Summary:
     num_missing = max(
         0, manifest.num_planned - len({name for name in table.request_ids if "." not in name.rpartition("-")[2]})
     )
+    delivery = measure_delivery(table, manifest)
     instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing, run.truth)
     load = _load(table, manifest, num_missing)
     return Summary(
@@ -132,6 +135,7 @@ def summarize(run: RunData) -> Summary:
         ],
         instrument=instrument,
         truth=run.truth,
+        delivery=delivery,
         goodput=goodput(table, manifest.objectives, manifest.duration_s),
         cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
     )

@@ -32,7 +32,7 @@ _INSTANTS = (
 )
 _NUMBERS = (
     "planned_prompt_tokens", "planned_output_tokens", "num_prompt_tokens", "num_output_tokens", "num_chunks",
-    "num_merged_chunks", "num_attempts", "num_stale_sockets", "num_cached_tokens", "throttled_s", "cost_usd",
+    "num_merged_chunks", "num_attempts", "num_stale_sockets", "num_cached_tokens", "throttled_s", "read_lag_s", "cost_usd",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.delivery import Delivery
 from harness.goodput import Goodput
 from harness.quantiles import Distribution, samples_needed
 from harness.summary import Summary
@@ -62,6 +63,20 @@ def _count(num: int | None) -> str:
     return "–" if num is None else f"{num:,}"
 
 
+def _shape(delivery: Delivery) -> list[tuple[str, str]]:
+    """The spread of the load, asked and delivered."""
+    asked, delivered = delivery.asked, delivery.delivered
+    if asked.gap_cv is None or delivered.gap_cv is None:
+        return []
+    parts = [f"CV of gaps {asked.gap_cv:.2f}, delivered {delivered.gap_cv:.2f}"]
+    window = next((w for w in ("10", "1") if asked.dispersion[w] is not None), None)
+    if window is not None and delivered.dispersion[window] is not None:
+        parts.append(
+            f"dispersion in {window} s {asked.dispersion[window]:.2f}, delivered {delivered.dispersion[window]:.2f}"
+        )
+    return [("", "; ".join(parts))]
+
+
 def _goodput(found: Goodput | None) -> list[tuple[str, str]]:
     if found is None or found.share is None:
         return []
@@ -76,6 +91,7 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
     lags = f"send lag p99 {percentile_cell(lag, 99)} ms, max {milliseconds(lag.maximum)} ms"
     lines = [
         ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
+        *_shape(summary.delivery),
         ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
         ("tokens", f"{_count(tokens.num_prompt)} in, {_count(tokens.num_output)} out{rate}"),
         *_goodput(summary.goodput),

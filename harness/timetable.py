@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from math import inf
 
@@ -12,20 +12,23 @@ __all__ = ["Timetable"]
 
 
 class Timetable:
-    """`planned` is read one arrival ahead, so that a long plan is never in memory as a whole."""
+    """`planned` is read one arrival ahead, so that a long plan is never in memory as a whole. What was planned since and
+    is `withdrawn` by now is never taken."""
 
-    def __init__(self, planned: Iterator[Arrival]) -> None:
-        self._planned = planned
+    def __init__(self, planned: Iterator[Arrival], withdrawn: Callable[[Arrival], bool] = lambda _: False) -> None:
+        self._planned, self._withdrawn = planned, withdrawn
         self._head = next(planned, None)
         self._added: list[tuple[float, int, int, Arrival]] = []
 
     def next_at(self) -> float:
         """The instant of the next arrival; inf when there is none so far."""
+        while self._added and self._withdrawn(self._added[0][-1]):
+            heappop(self._added)
         planned = inf if self._head is None else self._head.at_s
         return min(planned, self._added[0][0] if self._added else inf)
 
     def take(self) -> Arrival:
-        """The next arrival; of several at one instant those of the plan first. Raises IndexError when there is none."""
+        """The arrival at `next_at`; of several at one instant those of the plan first. Raises IndexError when there is none."""
         if self._head is not None and (not self._added or self._head.at_s <= self._added[0][0]):
             arrival, self._head = self._head, next(self._planned, None)
             return arrival

@@ -5,6 +5,9 @@
     plain CSV  CSV     arrival_s, prompt_tokens, output_tokens
     plain      JSONL   the same three names
 
+Both plain formats may also have class_name, user and model, each empty where nothing is to be said. ServeGen's tables are
+no traces but clients: `harness/clients.py`.
+
 A line that cannot be read ends the reading with file, line and column: a trace that is only almost
 replayed would answer another question.
 """
@@ -22,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.asks import Ask
 from harness.errors import TraceError, UsageError
 from harness.plan import Arrival, LoadPlan, Materialized
 from harness.streams import keyed_integer, stream
@@ -39,6 +43,9 @@ class TraceRow:
     num_prompt_tokens: int
     num_output_tokens: int
     blocks: tuple[int, ...] = ()
+    class_name: str | None = None
+    user: str | None = None
+    model: str | None = None
 
 
 def read_trace(path: Path) -> list[TraceRow]:
@@ -99,13 +106,16 @@ def trace_plan(
 
 def _arrival(index: int, row: TraceRow, speed: float) -> Arrival:
     block = _MOONCAKE_BLOCK if row.blocks else 0
+    labelled = row.user is not None or row.model is not None
     return Arrival(
         index,
         row.at_s / speed,
         row.num_prompt_tokens,
         row.num_output_tokens,
+        class_name=row.class_name,
         prefix_blocks=row.blocks,
         block_tokens=block,
+        ask=Ask((), user=row.user, model=row.model) if labelled else None,
     )
 
 
@@ -164,6 +174,8 @@ class _Columns:
     instant: Callable[[str], float]
 
 
+_LABELS = ("class_name", "user", "model")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/ -]{0,99}", re.ASCII)
 _DATETIME = re.compile(
     r"(?P<whole>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?", re.ASCII
 )
@@ -195,7 +207,8 @@ def _csv(path: Path, file: Iterator[str]) -> Iterator[TraceRow]:
                 raise TraceError(path, f"has more cells than the {len(reader.fieldnames or [])} columns", line=line)
             before = _instant(path, line, columns, cells[columns.at], before)
             prompt = _count(path, line, columns.prompt, cells[columns.prompt])
-            yield TraceRow(before, prompt, _count(path, line, columns.output, cells[columns.output]))
+            output = _count(path, line, columns.output, cells[columns.output])
+            yield TraceRow(before, prompt, output, (), *(_name(path, line, each, cells.get(each)) for each in _LABELS))
     except csv.Error as error:
         # The outer reader counts the lines it has handed on, the inner one those it has read.
         raise TraceError(path, f"is not CSV: {error}", line=reader.reader.line_num) from error
@@ -240,6 +253,16 @@ def _count(path: Path, line: int, column: str, text: str | None) -> int:
     return number
 
 
+def _name(path: Path, line: int, column: str, text: str | None) -> str | None:
+    """A label that fits into a header; None where the cell is empty."""
+    if not text:
+        return None
+    if not _LABEL.fullmatch(text):
+        rule = f"{text!r} is not 1 to 100 of A-Z a-z 0-9 . _ : / - and blanks that start with a letter or digit"
+        raise TraceError(path, rule, line=line, column=column)
+    return text
+
+
 class _MooncakeLine(msgspec.Struct):
     timestamp: float
     input_length: int
@@ -251,6 +274,9 @@ class _PlainLine(msgspec.Struct):
     arrival_s: float
     prompt_tokens: int
     output_tokens: int
+    class_name: str | None = None
+    user: str | None = None
+    model: str | None = None
 
 
 def _jsonl(path: Path, file: Iterator[str]) -> Iterator[TraceRow]:
@@ -277,6 +303,8 @@ def _jsonl(path: Path, file: Iterator[str]) -> Iterator[TraceRow]:
 def _json_row(path: Path, line: int, row: _MooncakeLine | _PlainLine, at: float) -> TraceRow:
     if isinstance(row, _PlainLine):
         prompt = _count(path, line, "prompt_tokens", str(row.prompt_tokens))
-        return TraceRow(at, prompt, _count(path, line, "output_tokens", str(row.output_tokens)))
+        output = _count(path, line, "output_tokens", str(row.output_tokens))
+        labels = (_name(path, line, each, getattr(row, each)) for each in _LABELS)
+        return TraceRow(at, prompt, output, (), *labels)
     prompt = _count(path, line, "input_length", str(row.input_length))
     return TraceRow(at, prompt, _count(path, line, "output_length", str(row.output_length)), tuple(row.hash_ids))

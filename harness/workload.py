@@ -10,11 +10,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from harness.pacing import Gaps, Piece, arrival_times, expected_count
+from harness.pacing import Gaps, Piece, arrival_times, describe_pacing
 from harness.plan import Arrival
 from harness.streams import stream
 
-__all__ = ["AZURE_CONVERSATION_OUTPUT", "AZURE_CONVERSATION_PROMPT", "Lognormal", "SyntheticPlan"]
+__all__ = ["AZURE_CONVERSATION_OUTPUT", "AZURE_CONVERSATION_PROMPT", "Lognormal", "SyntheticPlan", "conversations"]
 
 _STANDARD_NORMAL = NormalDist()
 
@@ -74,10 +74,13 @@ class SyntheticPlan:
 
     def describe(self) -> dict[str, object]:
         return {
-            "arrivals": f"{self.gaps}, rate in {len(self.pieces)} pieces",
-            "pieces": [[piece.start_s, piece.end_s, piece.rate, piece.phase] for piece in self.pieces],
-            "expected_count": expected_count(self.pieces),
+            **describe_pacing(self.pieces, self.gaps),
             "prompt_tokens": self.prompt_tokens.describe(),
             "output_tokens": self.output_tokens.describe(),
             "seed": self.seed,
         }
+
+
+def conversations(pieces: Sequence[Piece], gaps: Gaps, seed: int) -> SyntheticPlan:
+    """Requests as long as those of Azure's conversations."""
+    return SyntheticPlan(pieces, gaps, AZURE_CONVERSATION_PROMPT, AZURE_CONVERSATION_OUTPUT, seed)

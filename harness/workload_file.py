@@ -1,6 +1,6 @@
 """A workload as a file: who sends what, how often, how long, and what the questions have to do with each other.
 
-    arrivals: {gaps: poisson, rate: 20/s, for: 10m}      # or pieces: [{rate: 5/s, for: 10m, phase: quiet}, ...]
+    arrivals: {gaps: "gamma:2.5", rate: 20/s, for: 10m}  # or poisson, constant, weibull:1.8; or pieces, or a curve
     classes:
       - name: chat
         weight: 3                                        # of all arrivals, beside the other classes'
@@ -8,65 +8,58 @@
         stream: 0.9                                      # share of streams; default 1
         prefix: {tokens: 400, num: 1}                    # a system prompt: shared by all, or one of so many
         questions: {num: 2000, zipf: 1.1, repeats: 0.4, paraphrases: 0.2}
-        answer_tokens: {at_most: 500}                    # 200, {median, sigma, most}, {at_most} or model
+        answer_tokens: {at_most: 500}                    # a length, {at_most} or model
+        objective: ttft<1s, tpot<60ms                    # what a good request of this class meets
         users: {num: 5000, zipf: 0.8}
         tier: {free: 9, pro: 1}
         urgency: P0
         difficulty: {least: 0, most: 1}
 
-A key that stands outside of `classes` holds for every class that does not have it. `prompt_tokens` draws the length of
+The rate may change: `pieces: [{rate: 5/s, for: 10m, to: 20/s, phase: morning}, ...]` one after the other, with `to`
+linearly; or `curve: {kind: burst, factor: 4, every: 1m, for: 10s}` over `rate` and `for`; the kinds are ramp, steps, burst,
+spike, sawtooth, diurnal and mmpp, with the keys of their classes below.
+
+A key that stands outside of `classes` holds for every class that does not have it. A length in tokens is a number,
+{median, sigma, most} (lognormal), {least, most} (uniform), {values: {100: 3, 500: 1}} (by weight) or {from: file.csv,
+column: tokens} (measured, drawn with replacement; two lengths from one file come from one row). `prompt_tokens` is of
 what the user says; `questions` gives it words instead: `repeats` is the share that asks one of the `num` questions word
 for word, `paraphrases` the share that asks one in other words, the rest is asked for the first time. With `corpus` the
 questions come from a CSV file with the columns text and intent. `turns`: that many requests of a user in a row are one
-conversation, and each repeats what was said before. `organization`, `tier` and `region` are a user's, `feature`, `urgency`
-and `task` a request's; each is a name, or names with weights.
+conversation, and each repeats what was said before. `tools` are functions that the model may call, as OpenAI writes them,
+or `{num: 8, tokens: 150}` made ones; `images: {num: 1, width: 1024, height: 768}` are shown with every question.
+`organization`, `tier` and `region` are a user's, `feature`, `urgency` and `task` a request's; each is a name, or names with
+weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from harness.errors import UsageError
+from harness.arrival_keys import ArrivalKeys
+from harness.attachments import MIN_TOOL_TOKENS
+from harness.length_keys import Answer, Length
+from harness.objectives import parse_objective
+from harness.strictkeys import Count, Keys, Name, NotNegative, Positive, Share, checked
 from harness.strictyaml import Document, KeyPath, broken_rule, read_yaml
-from harness.units import parse_duration, parse_rate
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal
 
-__all__ = ["ArrivalKeys", "ClassKeys", "PieceKeys", "Population", "QuestionMix", "Workload", "read_workload"]
-
-
-class _Keys(BaseModel):
-    """Unknown keys, wrong types and NaN are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=False)
-
-
-def _quantity(parse: Any, example: str) -> BeforeValidator:
-    def read(value: object) -> float:
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} has no unit; write it with one, as {example}")
-        try:
-            seconds_or_rate: float = parse(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-        return seconds_or_rate
-
-    return BeforeValidator(read)
+__all__ = [
+    "ClassKeys",
+    "Population",
+    "QuestionMix",
+    "ToolKeys",
+    "Workload",
+    "read_workload",
+    "workload_of",
+]
 
 
 def _weights(value: object) -> object:
     return {value: 1.0} if isinstance(value, str) else value
-
-
-def _fixed(value: object) -> object:
-    return {"median": value, "sigma": 0.0, "most": value} if type(value) is int else value
-
-
-def _answer(value: object) -> object:
-    return {} if value == "model" else _fixed(value)
 
 
 def _number(value: object) -> object:
@@ -77,76 +70,20 @@ def _num(value: object) -> object:
     return {"num": value} if type(value) is int else value
 
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Duration = Annotated[float, _quantity(parse_duration, "10m")]
-Rate = Annotated[float, _quantity(parse_rate, "20/s")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/ -]{0,99}$")]  # fits into a header
+def _tools(value: object) -> object:
+    return {"functions": value} if isinstance(value, list) else _num(value)
+
+
+def _objective(text: str) -> str:
+    checked(parse_objective, text)
+    return text
+
+
 Weights = Annotated[dict[Name, Positive], Field(min_length=1), BeforeValidator(_weights)]
 UrgencyWeights = Annotated[dict[Literal["P0", "P1", "P2"], Positive], Field(min_length=1), BeforeValidator(_weights)]
 
 
-class PieceKeys(_Keys):
-    """A stretch of time with one rate."""
-
-    rate: Rate
-    for_s: Duration = Field(alias="for")
-    phase: Name = "steady"
-
-
-class ArrivalKeys(_Keys):
-    """When requests come: at one rate, or in pieces."""
-
-    gaps: Literal["poisson", "constant"] = "poisson"
-    rate: Rate | None = None
-    for_s: Duration | None = Field(default=None, alias="for")
-    pieces: Annotated[list[PieceKeys], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> ArrivalKeys:
-        if self.pieces is not None and (self.rate is not None or self.for_s is not None):
-            raise ValueError("pieces have rates and durations of their own; take away rate and for, or pieces")
-        return self
-
-
-class Lengths(_Keys):
-    """Lognormal lengths in tokens; `sigma` 0 is a fixed one."""
-
-    median: Positive
-    sigma: NotNegative
-    most: Count
-
-    @property
-    def law(self) -> Lognormal:
-        return Lognormal(self.median, self.sigma, self.most)
-
-
-class Answer(_Keys):
-    """The planned length of answers, or no more than a limit, or neither: the model stops by itself."""
-
-    median: Positive | None = None
-    sigma: NotNegative | None = None
-    most: Count | None = None
-    at_most: Count | None = None
-
-    @model_validator(mode="after")
-    def _planned_or_limited(self) -> Answer:
-        given = [value is not None for value in (self.median, self.sigma, self.most)]
-        if (any(given) and not all(given)) or (any(given) and self.at_most is not None):
-            raise ValueError("write a number, {median, sigma, most}, {at_most}, or model")
-        return self
-
-    @property
-    def law(self) -> Lognormal | None:
-        """None where the model decides."""
-        if self.median is None or self.sigma is None or self.most is None:
-            return None
-        return Lognormal(self.median, self.sigma, self.most)
-
-
-class Population(_Keys):
+class Population(Keys):
     """`num` of something; the share of the k-th is proportional to 1 / k^zipf: 0 makes all alike."""
 
     num: Count
@@ -160,7 +97,7 @@ class Prefix(Population):
     tokens: Count
 
 
-class QuestionMix(_Keys):
+class QuestionMix(Keys):
     """What the questions of a class have to do with each other."""
 
     num: Count | None = None
@@ -176,7 +113,7 @@ class QuestionMix(_Keys):
         return self
 
 
-class Range(_Keys):
+class Range(Keys):
     """Uniform between the two."""
 
     least: Share
@@ -189,7 +126,38 @@ class Range(_Keys):
         return self
 
 
-class ClassKeys(_Keys):
+class FunctionKeys(Keys):
+    """A function that the model may call, as OpenAI writes it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    strict: bool = False
+
+
+class ToolKeys(Keys):
+    """Functions that stand in the file, or `num` made ones of `tokens` tokens each."""
+
+    functions: Annotated[list[FunctionKeys], Field(min_length=1, max_length=128)] | None = None
+    num: Annotated[int, Field(ge=1, le=128)] | None = None
+    tokens: Annotated[int, Field(ge=MIN_TOOL_TOKENS, le=20_000)] = 150
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> ToolKeys:
+        if (self.functions is None) == (self.num is None):
+            raise ValueError("write a list of functions, or {num, tokens}")
+        return self
+
+
+class Images(Keys):
+    """`num` pictures of so many pixels."""
+
+    num: Annotated[int, Field(ge=1, le=100)] = 1
+    width: Annotated[int, Field(ge=1, le=8192)] = 1024
+    height: Annotated[int, Field(ge=1, le=8192)] = 768
+
+
+class ClassKeys(Keys):
     """One class of requests. None: not said, or the default."""
 
     name: Name | None = None
@@ -197,9 +165,9 @@ class ClassKeys(_Keys):
     model: Weights | None = None
     stream: Share = 1.0
     prefix: Prefix | None = None
-    prompt_tokens: Annotated[Lengths, BeforeValidator(_fixed)] | None = None
+    prompt_tokens: Length | None = None
     questions: QuestionMix | None = None
-    answer_tokens: Annotated[Answer, BeforeValidator(_answer)] | None = None
+    answer_tokens: Answer | None = None
     users: Annotated[Population, BeforeValidator(_num)] | None = None
     turns: Count = 1
     organization: Weights | None = None
@@ -210,32 +178,35 @@ class ClassKeys(_Keys):
     batch: bool = False
     task: Weights | None = None
     difficulty: Annotated[Range, BeforeValidator(_number)] | None = None
+    tools: Annotated[ToolKeys, BeforeValidator(_tools)] | None = None
+    images: Annotated[Images, BeforeValidator(_num)] | None = None
+    objective: Annotated[str, AfterValidator(_objective)] | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> ClassKeys:
         if self.questions is not None and self.prompt_tokens is not None:
             raise ValueError("questions are as long as their words; take away prompt_tokens, or questions")
-        if self.questions is not None and self.answer is not None and self.answer.sigma > 0:
+        if (
+            self.questions is not None
+            and self.plans_answers
+            and not (self.answer_tokens and self.answer_tokens.is_fixed)
+        ):
             raise ValueError(
                 "with drawn answer_tokens every question would ask for a max_tokens of its own, and no cache would know it "
                 "again; write one number, {at_most: 500} or model"
             )
-        if self.turns > 1 and (self.users is None or self.answer is None):
+        if self.turns > 1 and (self.users is None or not self.plans_answers):
             raise ValueError(
                 f"turns {self.turns} needs users, who have the conversations, and answer_tokens as a length"
             )
         return self
 
     @property
-    def prompt(self) -> Lognormal:
-        return AZURE_CONVERSATION_PROMPT if self.prompt_tokens is None else self.prompt_tokens.law
-
-    @property
-    def answer(self) -> Lognormal | None:
-        """The law of planned lengths; None where the model decides. Questions leave it to the model by default."""
+    def plans_answers(self) -> bool:
+        """Whether answers have planned lengths. With questions or tools the model decides, unless the file says otherwise."""
         if self.answer_tokens is None:
-            return None if self.questions is not None else AZURE_CONVERSATION_OUTPUT
-        return self.answer_tokens.law
+            return self.questions is None and self.tools is None
+        return self.answer_tokens.is_planned
 
     @property
     def limit(self) -> int | None:
@@ -254,8 +225,16 @@ class Workload:
 
 def read_workload(path: Path) -> Workload:
     """Read and check a workload file. Raises WorkloadError with file, line, key and rule."""
-    document = read_yaml(path)
-    shared = dict(document.value)
+    return _workload(read_yaml(path))
+
+
+def workload_of(keys: Mapping[str, Any], name: str) -> Workload:
+    """The workload of the keys that a file would hold; `name` stands for the file. Raises WorkloadError with key and rule."""
+    return _workload(Document(Path(name), dict(keys), {}))
+
+
+def _workload(document: Document) -> Workload:
+    path, shared = document.path, dict(document.value)
     arrivals = _validated(document, ArrivalKeys, shared.pop("arrivals", {}), ("arrivals",))
     given = shared.pop("classes", None)
     if given is None:

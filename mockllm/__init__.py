@@ -20,6 +20,7 @@ from mockllm.passage import Damage, Passage, Query, Tenant
 from mockllm.simulate import drive, simulate
 from mockllm.state import state_of
 from mockllm.streams import Streams
+from mockllm.tool_lengths import ToolLengths
 
 __all__ = [
     "Began",
@@ -42,6 +43,7 @@ __all__ = [
     "Streams",
     "Tenant",
     "Tokens",
+    "ToolLengths",
     "build_engine",
     "build_stack",
     "bundled_deployments",

@@ -12,6 +12,7 @@ from harness.summary import RunData, Summary, samples
 from reports import chart_tables, curves, figures, series
 from reports.about_tables import environment_tables, instrument_rows, truth_rows
 from reports.buckets import Buckets, time_buckets
+from reports.delivery_tables import delivery_rows
 from reports.tables import TextTable, equality_rows, error_rows, metric_rows, outcome_rows
 
 __all__ = ["Chart", "Section", "sections"]
@@ -71,7 +72,8 @@ def _load(run: RunData, summary: Summary, buckets: Buckets, phases: list[series.
         caption += f" {summary.load.num_missing:,} planned requests left no record and are in neither curve."
     table = chart_tables.load_series_rows(load, buckets)
     figure = figures.load_figure(load, buckets, phases)
-    return Section("load", "Load", charts=[Chart("load-chart", "Asked and delivered load", caption, figure, table)])
+    chart = Chart("load-chart", "Asked and delivered load", caption, figure, table)
+    return Section("load", "Load", charts=[chart], tables=delivery_rows(summary.delivery))
 
 
 def _latency(run: RunData, phases: list[series.Phase]) -> Section:

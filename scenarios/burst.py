@@ -15,11 +15,11 @@ from typing import Any
 
 from locust import events
 
-from harness.pacing import bursts
+from harness.curves import bursts
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.swarm.options import duration
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, SyntheticPlan
+from harness.swarm.options import duration, gaps
+from harness.workload import conversations
 
 
 @events.init_command_line_parser.add_listener
@@ -28,7 +28,9 @@ def add_options(parser: Any) -> None:
     group.add_argument("--burst-factor", type=float, default=4.0, help="The burst's rate over the quiet rate.")
     group.add_argument("--burst-every", type=duration, default=20.0, metavar="TIME", help="One burst in this time.")
     group.add_argument("--burst-for", type=duration, default=5.0, metavar="TIME", help="How long a burst lasts.")
-    group.add_argument("--gaps", choices=["poisson", "constant"], default="poisson", help="Gaps between arrivals.")
+    group.add_argument(
+        "--gaps", type=gaps, default="poisson", help="poisson, constant, gamma:CV or weibull:CV around the rate."
+    )
 
 
 class BurstUser(LLMUser):
@@ -43,6 +45,4 @@ class BurstUser(LLMUser):
             for_s=options.own.burst_for,
             duration_s=options.duration_s or 60.0,
         )
-        return SyntheticPlan(
-            pieces, options.own.gaps, AZURE_CONVERSATION_PROMPT, AZURE_CONVERSATION_OUTPUT, options.seed
-        )
+        return conversations(pieces, options.own.gaps, options.seed)

@@ -4,7 +4,8 @@ Question:     how does the server hold up under traffic that really happened, re
 Look at:      asked against delivered load; TTFT over time; whether tokens in and out equal the trace's.
 Useful when:  a synthetic load looks fine and production does not.
 
-Reads Azure's and Mooncake's formats, and plain CSV or JSON lines with arrival_s, prompt_tokens, output_tokens.
+Reads Azure's and Mooncake's formats, and plain CSV or JSON lines with arrival_s, prompt_tokens, output_tokens and, where there
+is something to say, class_name, user and model.
 
     locust -f scenarios/trace_replay.py --headless --host http://127.0.0.1:8000 --trace azure.csv --window 120s
 """

@@ -122,7 +122,7 @@ def test_the_scenario_of_the_readme_makes_a_plan() -> None:
     assert code is not None
     probe = code[1] + (
         "\nfrom argparse import Namespace\n"
-        "plan = Steady.plan(PlanOptions(10.0, 20.0, 5, 1, Namespace()))\n"
+        "plan = Steady.plan(PlanOptions(10.0, 20.0, 5, 1, "", Namespace()))\n"
         "print(plan.duration_s, 150 < plan.num_arrivals < 250)\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -7,30 +7,28 @@ from typing import Any
 import msgspec
 import orjson
 
-from harness.dialects import Asked, Dialect, Meaning, TokenUsage, UnreadableEvent
+from harness.dialects import Asked, Dialect, Meaning
+from harness.dialects.json_bodies import decoded, error_text
+from harness.dialects.openai_chunks import DONE, Usage, common_fields, token_usage
 from harness.sse import SseEvent
 
 __all__ = ["OPENAI_CHAT"]
 
 
 def _body(asked: Asked) -> bytes:
-    body: dict[str, Any] = {
-        "model": asked.model,
-        "messages": [{"role": role, "content": text} for role, text in asked.messages],
-        "stream": asked.stream,
-    }
-    if asked.stream:
-        body["stream_options"] = {"include_usage": True}
-    if asked.max_tokens is not None:
-        body["max_tokens"] = asked.max_tokens
-        if asked.exact_length:
-            body["ignore_eos"] = True
-    if asked.temperature is not None:
-        body["temperature"] = asked.temperature
+    body = common_fields(asked)
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in asked.messages]
+    if asked.images:
+        shown = [{"type": "image_url", "image_url": {"url": url}} for url in asked.images]
+        messages[-1]["content"] = [{"type": "text", "text": messages[-1]["content"]}, *shown]
+    body["messages"] = messages
+    if asked.tools:
+        body["tools"] = [{"type": "function", "function": tool} for tool in asked.tools]
     return orjson.dumps(body)
 
 
 class _Function(msgspec.Struct):
+    name: str | None = None
     arguments: str | None = None
 
 
@@ -47,29 +45,15 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: int = 0
     delta: _Delta | None = None
     message: _Delta | None = None
     finish_reason: str | None = None
 
 
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-
-
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
     error: Any = None
     model: str | None = None
 
@@ -78,61 +62,30 @@ _DECODER = msgspec.json.Decoder(_Chunk)
 
 
 def _event(event: SseEvent) -> Meaning:
-    if event.data == b"[DONE]":
+    if event.data == DONE:
         return Meaning(end=True)
     if event.type == "error":
-        return Meaning(error=_error_text(event.data))
+        return Meaning(error=error_text(event.data))
     return _meaning(event.data)
 
 
 def _meaning(data: bytes) -> Meaning:
-    try:
-        chunk = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableEvent(f"{error}: {data[:120]!r}") from None
+    chunk = decoded(_DECODER, data)
     if chunk.error:
-        return Meaning(error=_error_text(data))
-    content, reason = "", None
-    for choice in chunk.choices or []:
-        content += _content(choice.delta or choice.message)
-        reason = choice.finish_reason or reason
-    return Meaning(content, reason, _usage(chunk.usage), model=chunk.model)
+        return Meaning(error=error_text(data))
+    content, reason, calls, number = "", None, False, 0
+    for choice in chunk.choices or ():
+        number, reason = choice.index, choice.finish_reason or reason
+        said = choice.delta or choice.message
+        if said is None:
+            continue
+        content += (said.reasoning_content or said.reasoning or "") + (said.content or "") + (said.refusal or "")
+        if said.tool_calls:
+            functions = [call.function for call in said.tool_calls if call.function]
+            content += "".join(function.arguments or "" for function in functions)
+            calls = calls or any(function.name for function in functions)
+    usage = None if chunk.usage is None else token_usage(chunk.usage)
+    return Meaning(content, reason, usage, None, False, chunk.model, calls, number)
 
 
-def _content(delta: _Delta | None) -> str:
-    if delta is None:
-        return ""
-    arguments = "".join(
-        call.function.arguments for call in delta.tool_calls or [] if call.function and call.function.arguments
-    )
-    reasoning = delta.reasoning_content or delta.reasoning or ""
-    return reasoning + (delta.content or "") + (delta.refusal or "") + arguments
-
-
-def _usage(usage: _Usage | None) -> TokenUsage | None:
-    if usage is None:
-        return None
-    prompt, output = usage.prompt_tokens_details, usage.completion_tokens_details
-    return TokenUsage(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        prompt.cached_tokens if prompt else None,
-        output.reasoning_tokens if output else None,
-    )
-
-
-def _error_text(body: bytes) -> str:
-    """The message of an error body of any of the usual shapes, else the beginning of the body itself."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = None
-    if isinstance(value, dict):
-        error = value.get("error", value)
-        message = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-        if isinstance(message, str):
-            return message[:300]
-    return body[:300].decode("utf-8", "replace")
-
-
-OPENAI_CHAT = Dialect("openai-chat", "/v1/chat/completions", _body, _event, _meaning, _error_text)
+OPENAI_CHAT = Dialect("openai-chat", "/v1/chat/completions", _body, _event, _meaning, error_text)

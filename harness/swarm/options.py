@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from harness.dialects.table import DIALECTS
 from harness.errors import UsageError
+from harness.gaps import parse_gaps
+from harness.swarm.batching import add_batch_options
 from harness.units import parse_duration
 
-__all__ = ["DEFAULT_MAX_IN_FLIGHT", "PlanOptions", "add_options", "duration"]
+__all__ = ["DEFAULT_MAX_IN_FLIGHT", "PlanOptions", "add_options", "dollars", "duration", "gaps"]
 
 DEFAULT_MAX_IN_FLIGHT = 1000
 
@@ -52,6 +55,25 @@ def duration(text: str) -> float:
         return parse_duration(text)
     except UsageError as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def gaps(text: str) -> str:
+    """The name of a law of gaps as an argparse type; a name, because options travel to workers."""
+    try:
+        return str(parse_gaps(text))
+    except UsageError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def dollars(text: str) -> float:
+    """A sum of money as an argparse type."""
+    try:
+        usd = float(text.removeprefix("$"))
+    except ValueError:
+        usd = -1.0
+    if not 0 < usd < inf:
+        raise ArgumentTypeError(f"{text!r} is not a sum of money; write USD, like 5 or 0.50")
+    return usd
 
 
 def add_options(parser: Any) -> None:
@@ -107,8 +129,44 @@ def add_options(parser: Any) -> None:
         metavar="TIME",
         help="How long to wait for open answers at the end.",
     )
+    add_batch_options(parser, duration)
+    _add_safety(parser)
     # Locust answers --help before it has read the scenario; this option is answered after.
     group.add_argument(
         "--scenario-help", action="help", help="Print this help with the scenario's own options, and exit."
     )
     group.add_argument("--progress", action="store_true", help="Print a line of progress to stderr every second.")
+
+
+def _add_safety(parser: Any) -> None:
+    """What keeps a load test from harming somebody: its aim, and its bill."""
+    group = parser.add_argument_group(
+        "Safety",
+        "Hosts on the public internet are loaded only when they are named; a cloud's metadata service never. With a "
+        "budget no request is sent that could make the bill larger.",
+    )
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="Load this public host: it is yours, or its owner agreed. May be repeated; HARNESS_ALLOW_HOSTS=A,B says the same.",
+    )
+    group.add_argument(
+        "--allow-plain-http",
+        action="store_true",
+        help="Let the key of the API cross a network unencrypted.",
+    )
+    group.add_argument(
+        "--prices",
+        default="",
+        metavar="WHAT",
+        help="A price file, or a provider of the package genai-prices, like openai. Default: the provider whose API it is.",
+    )
+    group.add_argument(
+        "--budget",
+        type=dollars,
+        default=None,
+        metavar="USD",
+        help="The most this run may cost. It is shared out equally among load processes, and the run stops when it is used up.",
+    )

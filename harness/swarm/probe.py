@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -15,14 +16,14 @@ __all__ = ["choose_model"]
 _TIMEOUTS = Timeouts(connect_s=5.0, read_s=10.0)
 
 
-def choose_model(host: str, asked: str) -> str:
-    """The model to ask for: the one that was asked, else the first that `/v1/models` names.
+def choose_model(host: str, asked: str, headers: Callable[[str | None], dict[str, str]] = bearer) -> str:
+    """The model to ask for: the one that was asked, else the first that `/v1/models` names. `headers` carry the key.
 
     Raises TargetError when the server cannot be reached, or names no model and none was asked.
     """
     exchange = Exchange()
     transport = Transport(parse_target(host), time.monotonic, _TIMEOUTS)
-    transport.request("GET", "/v1/models", bearer(api_key()), b"", exchange)
+    transport.request("GET", "/v1/models", headers(api_key()), b"", exchange)
     transport.close()
     if exchange.ending == "unreachable":
         raise TargetError(f"nothing answers at {host}: {exchange.detail}. Start the server or correct the URL")

@@ -17,6 +17,7 @@ from locust.util.load_locustfile import load_locustfile
 
 from harness.errors import HarnessError, UsageError
 from harness.plan import ReactivePlan, cut_at
+from harness.summary import load_run
 from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions
 from harness.swarm.users import LLMUser
 from harness.units import parse_duration
@@ -50,13 +51,17 @@ def rehearse(deployment: str, words: list[str], tell: Callable[[int, float], Non
         scenario=scenario,
         seed=asked.seed,
         model=options.model or None,
+        models=getattr(plan, "models", frozenset()),
         num_with_gaps=options.gaps_of,
         every_token=user_class.leaves_midway,
         command=["harness", "simulate", deployment, "--scenario", *(shlex.quote(word) for word in words)],
         options={"deployment": deployment},
         objective=options.objective,
     )
-    return run_in_virtual_time(simulation, Path(options.out), tell).path
+    directory = run_in_virtual_time(simulation, Path(options.out), tell)
+    if any("conclusion" in vars(each) for each in user_class.__mro__ if each is not LLMUser):  # else nothing is read
+        sys.stdout.write("".join(f"  {line}\n" for line in user_class.conclusion(load_run(directory))) + "\n")
+    return directory.path
 
 
 def _scenario(words: list[str]) -> tuple[type[LLMUser], str]:

@@ -1,8 +1,9 @@
-"""HTTP under gevent, with a stamp on every read. The transport knows no protocol above HTTP/1.1.
+"""HTTP under gevent. The transport knows no protocol above HTTP/1.1.
 
 Why not Locust's own client: `FastHttpSession.iter_lines` waits for 1,024 bytes and so reports the first token
-too late by everything that fits into them. Here every read of the socket is stamped at once and parsed by
-geventhttpclient's parser (llhttp); nobody looks into the body before the answer has ended.
+too late by everything that fits into them. Here every read of the socket is stamped and parsed by
+geventhttpclient's parser (llhttp); nobody looks into the body before the answer has ended, but for a client that leaves
+after so many tokens. No proxy of the environment is used, and certificates are verified.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 import gevent
 import gevent.socket
 import gevent.ssl
-from geventhttpclient.response import HTTPParseError, HTTPResponse
+from geventhttpclient.response import HTTPParseError
 
 from harness.errors import UsageError
+from harness.exchange import Exchange
 from harness.outcome import Ending
+from harness.plan import Conduct
+from harness.rxstamp import KernelClock, LoopWatch, switch_on
+from harness.swarm.receive import Answer, Ears, GoneAway, receive, receive_slowly
 
 __all__ = ["Exchange", "Target", "Timeouts", "Transport", "api_key", "parse_target"]
 
-_READ_BYTES = 65536
+# What a client that reads slowly lets the kernel take in for it, so that the server soon feels it; the kernel doubles it.
+_SLOW_BUFFER_BYTES = 4096
+_READER = Conduct()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,68 +81,82 @@ class Timeouts:
     read_s: float = 300.0
 
 
-@dataclass(slots=True)
-class Exchange:
-    """One request and what came back, filled as it happens: whoever is killed in the middle still has the facts."""
-
-    sent_at: float | None = None
-    connected_at: float | None = None
-    first_byte_at: float | None = None
-    done_at: float | None = None
-    status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    reads: list[tuple[float, bytes]] = field(default_factory=list)
-    ending: Ending = "run_ended"
-    detail: str | None = None
-    num_attempts: int = 0
-
-    def body(self) -> bytes:
-        return b"".join(piece for _, piece in self.reads)
-
-
-class _Response(HTTPResponse):
-    """The parser, handing each piece of the body over with the stamp of the read it came in."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__()
-        self._exchange = exchange
-        self.read_at = 0.0
-
-    def _on_body(self, buf: Any) -> None:
-        self._exchange.reads.append((self.read_at, bytes(buf)))
-
-
 class _StaleSocket(Exception):  # noqa: N818
     """A reused connection was dead before a byte of the answer came."""
 
 
 class Transport:
-    """Sends requests over kept-alive connections, newest first. Shared by all greenlets of a process."""
+    """Sends requests over kept-alive connections, newest first, or over a new one each when `fresh`. Shared by all
+    greenlets of a process."""
 
-    def __init__(self, target: Target, now: Callable[[], float], timeouts: Timeouts = Timeouts()) -> None:
+    def __init__(
+        self,
+        target: Target,
+        now: Callable[[], float],
+        timeouts: Timeouts = Timeouts(),
+        *,
+        fresh: bool = False,
+        wall: Callable[[], float] = time.time,
+        permits: Callable[[str], bool] = lambda _: True,  # whether a connection may end at this address
+    ) -> None:
         self._target = target
         self._now = now
         self._timeouts = timeouts
+        self._fresh = fresh
+        self._permits = permits
         self._idle: list[gevent.socket.socket] = []
+        self._wall = wall
         self._tls = gevent.ssl.create_default_context() if target.scheme == "https" else None
+        # Linux stamps packets only while some socket wants it, and begins a little after: this one wants it all the time.
+        self._wants_stamps = gevent.socket.socket(gevent.socket.AF_INET, gevent.socket.SOCK_DGRAM)
+        self._stamps = self._tls is None and switch_on(self._wants_stamps)
 
-    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes, exchange: Exchange) -> None:
+    @cached_property
+    def _ears(self) -> Ears:
+        """Made when the run's clock goes, with the first request or when somebody wants to watch."""
+        ears = Ears(self._now, KernelClock(self._now, self._wall), LoopWatch(self._now))
+        ears.watch.watch(gevent.get_hub().loop)
+        return ears
+
+    @property
+    def watch(self) -> LoopWatch:
+        """What the event loop does between two polls."""
+        return self._ears.watch
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        exchange: Exchange,
+        conduct: Conduct | None = None,
+        num_content: Callable[[bytes], int] | None = None,
+    ) -> None:
         """Send one request and read the whole answer into `exchange`. Never raises for what the server does.
 
-        A kept-alive connection that died before any byte came is replaced once; `num_attempts` says so.
+        A kept-alive connection that died before any byte came is replaced once; `num_stale_sockets` says so. `conduct`: how
+        the client reads; `num_content` is needed where it leaves after so many chunks: how many of them end in a piece.
         """
         message = self._message(method, path, headers, body)
+        answer = Answer(exchange, self._ears, conduct or _READER, num_content)
+        num_steps = self._ears.clock.num_steps
         try:
-            self._attempt(message, exchange, fresh=False)
+            self._attempt(message, answer, fresh=self._fresh)
         except _StaleSocket:
-            exchange.sent_at = exchange.connected_at = exchange.done_at = exchange.detail = None
-            exchange.ending = "run_ended"
-            self._attempt(message, exchange, fresh=True)
+            exchange.num_stale_sockets += 1
+            exchange.sent_at = None
+            exchange.forget_answer()
+            self._attempt(message, Answer(exchange, self._ears, conduct or _READER, num_content), fresh=True)
+        finally:
+            exchange.clock_stepped = exchange.clock_stepped or self._ears.clock.num_steps != num_steps
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
+        self._ears.watch.stop()
+        self._wants_stamps.close()
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -148,56 +170,39 @@ class Transport:
             lines.append(f"Content-Length: {len(body)}")
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
-    def _attempt(self, message: bytes, exchange: Exchange, *, fresh: bool) -> None:
+    def _attempt(self, message: bytes, answer: Answer, *, fresh: bool) -> None:
+        exchange, slow = answer.exchange, answer.conduct.read_bytes_per_s is not None
         exchange.num_attempts += 1
-        idle = None if fresh else self._take_idle()
-        socket = idle or self._connect(exchange)
+        idle = None if fresh or slow else self._take_idle()
+        socket = idle or self._connect(exchange, slow=slow)
         if socket is None:
             return
         keep = False
         try:
             if exchange.sent_at is None:
                 exchange.sent_at = self._now()
+            answer.begins()
             socket.sendall(message)
-            keep = self._read(socket, exchange)
+            read = receive_slowly if slow or self._tls is not None else receive
+            read(socket, answer, self._timeouts.read_s)
+            keep = answer.reusable and not slow and not self._fresh
+        except GoneAway as error:
+            exchange.ending, exchange.detail = "left", str(error)
         except TimeoutError:
             exchange.ending, exchange.detail = "timeout", f"no byte for {self._timeouts.read_s:g} s"
         except HTTPParseError as error:
-            self._broken(
-                exchange,
-                "closed" if exchange.ending == "closed" else "bad_http",
-                str(error),
-                reused=idle is not None,
-            )
+            ending: Ending = "closed" if exchange.ending == "closed" else "bad_http"
+            self._broken(exchange, ending, str(error), reused=idle is not None)
         except OSError as error:
-            ending: Ending = "reset" if error.errno in (errno.ECONNRESET, errno.EPIPE) else "closed"
+            ending = "reset" if error.errno in (errno.ECONNRESET, errno.EPIPE) else "closed"
             self._broken(exchange, ending, error.strerror or str(error), reused=idle is not None)
         finally:
             if exchange.ending != "run_ended":
-                exchange.done_at = self._now()
+                exchange.done_at = answer.ended_at()
             if keep:
                 self._idle.append(socket)
             else:
                 socket.close()
-
-    def _read(self, socket: gevent.socket.socket, exchange: Exchange) -> bool:
-        """Read one answer. True when the connection can be used again."""
-        response = _Response(exchange)
-        while not (response.message_complete and response.get_code() >= 200):
-            data = socket.recv(_READ_BYTES)
-            response.read_at = self._now()
-            if not data:
-                exchange.ending = "closed"
-            elif exchange.first_byte_at is None:
-                exchange.first_byte_at = response.read_at
-            response.feed(data)
-            if response.headers_complete and exchange.status is None and response.get_code() >= 200:
-                exchange.status = response.get_code()
-                exchange.headers = {name.lower(): value for name, value in response.items()}
-            if not data and not response.message_complete:
-                raise HTTPParseError("connection closed by the server")
-        exchange.ending = "complete"
-        return not response.should_close()
 
     def _broken(self, exchange: Exchange, ending: Ending, detail: str, *, reused: bool) -> None:
         if reused and exchange.first_byte_at is None:
@@ -216,16 +221,20 @@ class Transport:
             socket.close()
         return None
 
-    def _connect(self, exchange: Exchange) -> gevent.socket.socket | None:
+    def _connect(self, exchange: Exchange, *, slow: bool) -> gevent.socket.socket | None:
         """A new connection; None when there is none to be had, which `exchange` then says."""
-        exchange.sent_at = self._now()
-        address = (self._target.host, self._target.port)
+        if exchange.sent_at is None:
+            exchange.sent_at = self._now()
         socket = None
         try:
-            socket = gevent.socket.create_connection(address, timeout=self._timeouts.connect_s)
+            socket = self._opened(slow=slow)
+            if not self._permits(peer := socket.getpeername()[0]):
+                raise OSError(f"it leads to {peer}, which this run may not load (--allow-host, --allow-plain-http)")
             socket.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 socket = self._tls.wrap_socket(socket, server_hostname=self._target.host)
+            elif self._stamps:
+                switch_on(socket)
             socket.settimeout(self._timeouts.read_s)
         except (OSError, UnicodeError) as error:  # a host name may be no name at all
             if socket is not None:
@@ -234,4 +243,20 @@ class Transport:
             exchange.detail = f"{self._target}: {getattr(error, 'strerror', None) or error}"
             return None
         exchange.connected_at = self._now()
+        return socket
+
+    def _opened(self, *, slow: bool) -> gevent.socket.socket:
+        address = (self._target.host, self._target.port)
+        if not slow:
+            return gevent.socket.create_connection(address, timeout=self._timeouts.connect_s)
+        # A small window must be asked for before the connection is made.
+        family, kind, protocol, _, found = gevent.socket.getaddrinfo(*address, type=gevent.socket.SOCK_STREAM)[0]
+        socket = gevent.socket.socket(family, kind, protocol)
+        try:
+            socket.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_RCVBUF, _SLOW_BUFFER_BYTES)
+            socket.settimeout(self._timeouts.connect_s)
+            socket.connect(found)
+        except OSError:
+            socket.close()
+            raise
         return socket

@@ -15,14 +15,20 @@ from harness.asks import mock_headers
 from harness.dialects import Asked, Dialect
 from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import UsageError
-from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan
+from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, withdrawn_by
+from harness.prompts import ask_of
 from harness.records import RequestRecord
+from harness.summary import RunData
+from harness.swarm.asking import send
+from harness.swarm.batching import Jobs
 from harness.swarm.options import PlanOptions
 from harness.swarm.run import LoadRun
 from harness.swarm.transport import Exchange, api_key
 from harness.timetable import Timetable
 
 __all__ = ["LLMUser"]
+
+_GLANCE_S = 0.25
 
 
 class LLMUser(User):
@@ -35,12 +41,18 @@ class LLMUser(User):
     abstract = True
     dialect: ClassVar[Dialect] = OPENAI_CHAT
     leaves_midway: ClassVar[bool] = False  # whether its clients leave after so many tokens (plan.Conduct)
+    one_process: ClassVar[bool] = False  # whether its plan must see every answer, and so cannot be shared by workers
     load_run: ClassVar[LoadRun | None] = None  # set by the plugin for the time of a run
 
     @classmethod
     def plan(cls, options: PlanOptions) -> LoadPlan:
         """The load. Called before the run with what the command line says. Raises UsageError for what cannot be."""
         raise UsageError(f"{cls.__name__} must say what it sends: override plan()")
+
+    @classmethod
+    def conclusion(cls, run: RunData) -> list[str]:
+        """Lines to print after the summary of a run: the scenario's own answer, read from the records."""
+        return []
 
     def serve(self, arrival: Arrival) -> None:
         """What is done for one arrival; by default one question. Override for flows of several requests: each needs a
@@ -52,8 +64,8 @@ class LLMUser(User):
 
         The record is written also when this greenlet is killed in the middle.
         """
-        run = self.the_run
-        record, exchange = run.open(arrival, self.dialect), Exchange()
+        run, dialect = self.the_run, self.dialect_for(arrival)
+        record, exchange = run.open(arrival, dialect), Exchange()
         heard = Heard()
         refusal = run.refusal(record)
         if refusal is not None:
@@ -62,13 +74,17 @@ class LLMUser(User):
             run.num_in_flight += 1
             try:
                 body, headers = self.body(arrival), self._headers(record.request_id, arrival)
-                run.transport.request("POST", self.dialect.path, headers, body, exchange)
+                if dialect.job is not None:
+                    self._jobs.request(dialect, record.model, body, exchange)
+                else:
+                    retries = run.settings.num_retries
+                    send(run.transport, dialect, headers, body, exchange, conduct=arrival.conduct, num_retries=retries)
             except Exception as error:  # a scenario's own fault: data about the scenario, and never a lost record
                 exchange.ending, exchange.detail = "scenario_error", f"{type(error).__name__}: {error}"
                 raise
             finally:
                 run.num_in_flight -= 1
-                heard = run.close(record, exchange, self.dialect)
+                heard = run.close(record, exchange, dialect)
                 self._tell_locust(record, exchange)
         self._timetable.add(run.after(arrival, record, heard))
         self._news.set()
@@ -80,14 +96,20 @@ class LLMUser(User):
         return Asked(
             ask.model if ask is not None and ask.model else settings.model,
             tuple(self.the_run.messages(arrival)),
-            stream=settings.stream if ask is None else ask.stream,
+            stream=self.dialect_for(arrival).streams and settings.stream and (ask is None or ask.stream),
             max_tokens=arrival.num_output_tokens,
             exact_length=settings.exact_length and (ask is None or ask.exact_length),
+            tools=() if ask is None else ask.tools,
+            images=() if ask is None else ask.images,
         )
 
     def body(self, arrival: Arrival) -> bytes:
-        """The request body of an arrival. Override for a protocol of your own."""
-        return self.dialect.body(self.asked(arrival))
+        """The request body of an arrival. Override for what `asked` cannot say."""
+        return self.dialect_for(arrival).body(self.asked(arrival))
+
+    def dialect_for(self, arrival: Arrival) -> Dialect:
+        """The protocol in which an arrival is asked. Override for scenarios that speak more than one."""
+        return self.dialect
 
     @property
     def the_run(self) -> LoadRun:
@@ -99,11 +121,12 @@ class LLMUser(User):
     @task
     def follow_plan(self) -> None:
         """Send every arrival of this worker's share at its time, then wait for the answers."""
-        if self.load_run is None:
+        if self.load_run is None or not self.load_run.wait_for_beginning():
             raise StopUser  # the run could not be started
         run, flying = self.load_run, Group()
-        self._timetable = Timetable(run.shard.take(run.plan.arrivals()))
+        self._timetable = Timetable(run.shard.take(run.plan.arrivals()), withdrawn_by(run.plan))
         self._news = Event()
+        self._jobs = Jobs(run.transport, run.now, self.environment.parsed_options)
         try:
             self._send_all(run, flying)
             if run.stop_reason is None and not isinstance(run.plan, ReactivePlan):
@@ -123,14 +146,14 @@ class LLMUser(User):
             if delay <= 0:
                 flying.spawn(self.serve, self._timetable.take())
             elif delay < inf:
-                self._news.wait(delay)
+                self._news.wait(min(delay, _GLANCE_S))  # somebody else may end the run meanwhile
             elif not flying or not isinstance(run.plan, ReactivePlan) or run.now() >= run.drain_until:
                 return
             else:
                 self._news.wait(run.drain_until - run.now())
 
     def _headers(self, request_id: str, arrival: Arrival) -> dict[str, str]:
-        told = {} if arrival.ask is None else mock_headers(arrival.ask)
+        told = mock_headers(ask_of(arrival))
         key = self.dialect.headers(api_key())
         return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **told, **key}
 
@@ -138,7 +161,7 @@ class LLMUser(User):
         """One event a request, at its end, for Locust's own tables. An answer that was open at the end is no failure."""
         if record.outcome == "incomplete" or record.done_at is None:
             return
-        error: Any = None if record.outcome == "ok" else f"{record.outcome}: {record.error_kind}"
+        error: Any = None if record.outcome in ("ok", "left") else f"{record.outcome}: {record.error_kind}"
         self.environment.events.request.fire(
             request_type="POST",
             name=self.dialect.path,

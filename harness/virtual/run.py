@@ -15,8 +15,8 @@ import msgspec
 
 from harness.clock import clock_pair
 from harness.errors import UsageError
-from harness.objectives import parse_objective
-from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan
+from harness.objectives import objectives_of
+from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, withdrawn_by
 from harness.records import Header, RecordWriter, RequestRecord
 from harness.store import Manifest, RunDirectory, create_run, machine, versions
 from harness.streams import keyed_uniform
@@ -27,6 +27,7 @@ from harness.virtual.requests import Requests
 from mockllm import (
     Emission,
     MockError,
+    Refused,
     Request,
     Serving,
     Tokens,
@@ -122,7 +123,7 @@ def _manifest(simulation: Simulation, run_id: str, deployment: str, model: str) 
         machine=machine(),
         clock="virtual",
         reactive=isinstance(plan, ReactivePlan),
-        objectives={"": parse_objective(simulation.objective)} if simulation.objective else {},
+        objectives=objectives_of(plan, simulation.objective),
     )
 
 
@@ -168,7 +169,7 @@ class _Client:
         self._model, self._writer, self._tell = model, writer, tell
         self._requests = Requests(serving, model, simulation.scenario, simulation.seed)
         self._serving = serving
-        self._timetable = Timetable(simulation.plan.arrivals())
+        self._timetable = Timetable(simulation.plan.arrivals(), withdrawn_by(simulation.plan))
         self._open: dict[str, _Flight] = {}
         self._leaving: list[tuple[float, str]] = []
 
@@ -213,7 +214,7 @@ class _Client:
                     self._leave(emission.request_id, emission.at)
         elif answer.ended(emission):
             self.met.add(emission)
-            self._ended(emission.request_id)
+            self._ended(emission.request_id, emission.retry_after_s if isinstance(emission, Refused) else None)
 
     def close(self) -> None:
         """Nothing more comes: what is still open has its record too."""
@@ -227,11 +228,12 @@ class _Client:
         self._open[request_id].answer.left(now)
         self._ended(request_id)
 
-    def _ended(self, request_id: str) -> None:
+    def _ended(self, request_id: str, retry_after_s: float | None = None) -> None:
         flight = self._open.pop(request_id)
         self._writer.write(flight.answer.record)
         if isinstance(self._plan, ReactivePlan):
-            self._timetable.add(self._plan.after(flight.arrival, flight.answer.record, Heard()))
+            heard = Heard() if retry_after_s is None else Heard(None, {"retry-after": f"{retry_after_s:g}"})
+            self._timetable.add(self._plan.after(flight.arrival, flight.answer.record, heard))
 
     def _with_gaps(self, arrival: Arrival) -> bool:
         share = self._gaps_share

@@ -51,7 +51,9 @@ def query_of(dialect: str, call: Call, fields: Mapping[str, object], demand: Dem
     asked = {name: value for name, value in fields.items() if name not in _BESIDE_THE_QUESTION}
     parameters = {name: value for name, value in asked.items() if name not in _MESSAGES}
     # The resolved call, not the body, holds what was said before: a Responses call may only point to it.
-    *before, last = [segment.text for segment in call.segments]
+    before = [segment.text for segment in call.segments]
+    words = [place for place, segment in enumerate(call.segments) if segment.num_tokens is None]
+    last = before.pop(words[-1] if words else -1)  # a picture that is shown with the question is not the question
     return Query(
         digest=_digest(dialect, asked, before, last),
         text=last,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from typing import Any
 
 import gevent
@@ -17,14 +18,17 @@ from gevent.pool import Pool
 from splintr import Tokenizer
 
 from harness.dialects import Asked
-from harness.dialects.openai_chat import OPENAI_CHAT
+from harness.dialects.table import dialect_of
+from harness.exchange import Exchange
 from harness.plan import Arrival
 from harness.reading import read_stream, read_whole
 from harness.records import RequestRecord
 from harness.swarm.asking import complete_record, open_record
-from harness.swarm.transport import Exchange, Timeouts, Transport, parse_target
+from harness.swarm.batching import Jobs
+from harness.swarm.transport import Timeouts, Transport, parse_target
 
 TOKENIZER = Tokenizer.from_pretrained("o200k_base")
+PATIENCE_S = 10.0
 ORIGIN = time.monotonic()
 
 
@@ -36,48 +40,70 @@ def count(text: str) -> int:
     return len(TOKENIZER.encode(text))
 
 
-def ask(
-    transport: Transport, name: str, model: str, stream: bool, record_into: list[RequestRecord], texts: list[str]
-) -> None:
-    """One request as `LLMUser.ask` sends it; its record is complete however it ends."""
-    arrival = Arrival(len(record_into), now(), 5)
-    record = open_record(
-        f"{name}-{arrival.index}",
-        arrival,
-        arrival.at_s,
-        scenario="faults",
-        user_class="Ask",
-        dialect=OPENAI_CHAT,
-        model=model,
-        stream=stream,
-    )
-    exchange = Exchange()
-    headers = {"Content-Type": "application/json", "X-Client-Request-Id": record.request_id}
-    body = OPENAI_CHAT.body(Asked(model, (("user", "hi"),), stream=stream))
-    try:
-        transport.request("POST", OPENAI_CHAT.path, headers, body, exchange)
-    finally:
-        complete_record(record, exchange, OPENAI_CHAT, count)
-        record_into.append(record)
-        facts = read_stream(exchange.reads, OPENAI_CHAT) if stream else read_whole(exchange.body(), 0.0, OPENAI_CHAT)
-        texts.append("".join(facts.pieces))
+class Asking:
+    """The requests of one fault. `records` and `texts` are by number, complete however the requests ended."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.dialect = dialect_of(job["protocol"])
+        self.records: dict[int, RequestRecord] = {}
+        self.texts: dict[int, str] = {}
+        self.transport = Transport(parse_target(job["url"]), now, Timeouts(connect_s=5.0, read_s=job["read_s"]))
+        self.jobs = Jobs(
+            self.transport, now, Namespace(batch_size=job["num_requests"], batch_wait=PATIENCE_S, batch_poll=0.05)
+        )
+
+    def ask(self, number: int) -> None:
+        """One request as `LLMUser.ask` sends it."""
+        job, dialect = self.job, self.dialect
+        arrival = Arrival(number, now(), 5)
+        record = open_record(
+            f"{job['name']}-{number}",
+            arrival,
+            arrival.at_s,
+            scenario="faults",
+            user_class="Ask",
+            dialect=dialect,
+            model=job["model"],
+            stream=job["stream"],
+        )
+        exchange = Exchange()
+        headers = {"Content-Type": "application/json", "X-Client-Request-Id": record.request_id}
+        body = dialect.body(Asked(job["model"], (("user", "hi"),), stream=job["stream"]))
+        try:
+            if dialect.job is not None:
+                self.jobs.request(dialect, job["model"], body, exchange)
+            else:
+                self.transport.request("POST", dialect.path, headers, body, exchange)
+        finally:
+            complete_record(record, exchange, dialect, count)
+            self.records[number] = record
+            stream = job["stream"] and dialect.streams
+            facts = read_stream(exchange.reads, dialect) if stream else read_whole(exchange.body(), 0.0, dialect)
+            self.texts[number] = "".join(facts.pieces)
+
+    def run(self) -> None:
+        """One after the other over one transport; those that are to share a job of a batch API together."""
+        numbers = range(self.job["num_requests"])
+        for together in [numbers] if self.dialect.job is not None else [[number] for number in numbers]:
+            if together[0]:
+                gevent.sleep(self.job["between_s"])
+            asking = [gevent.spawn(self.ask, number) for number in together]
+            gevent.joinall(asking, timeout=self.job["end_after_s"])
+            gevent.killall(asking)  # what the end of a run does to open requests
+            for one in asking:
+                if not one.successful():
+                    raise RuntimeError(f"{self.job['name']}: {one.exception!r}")
+        self.transport.close()
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """The requests of one job, one after the other over one transport."""
-    transport = Transport(parse_target(job["url"]), now, Timeouts(connect_s=5.0, read_s=job["read_s"]))
-    records: list[RequestRecord] = []
-    texts: list[str] = []
-    for number in range(job["num_requests"]):
-        if number:
-            gevent.sleep(job["between_s"])
-        asking = gevent.spawn(ask, transport, job["name"], job["model"], job["stream"], records, texts)
-        asking.join(timeout=job["end_after_s"])
-        asking.kill()  # what the end of a run does to open requests
-        if not asking.successful():
-            raise RuntimeError(f"{job['name']}: {asking.exception!r}")
-    transport.close()
-    return {"name": job["name"], "records": msgspec.to_builtins(records), "texts": texts}
+    """What became of a fault's requests."""
+    asking = Asking(job)
+    asking.run()
+    numbers = sorted(asking.records)
+    records = [msgspec.to_builtins(asking.records[number]) for number in numbers]
+    return {"name": job["name"], "records": records, "texts": [asking.texts[number] for number in numbers]}
 
 
 def main() -> None:

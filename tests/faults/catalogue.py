@@ -7,10 +7,12 @@ server broke; failed is every other error; ok needs content and an end that the 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .protocols import MESSAGES, PROTOCOLS, Spoken, compact, framed
 from .server import Answer, Pause, Step
 from .transcripts import (
     DONE,
@@ -45,6 +47,7 @@ class Fault:
     expected: Sequence[Said]
     texts: Sequence[str | None] | None = None
     stream: bool = True
+    protocol: str = "openai-chat"
     read_s: float = PATIENT_S
     between_s: float = 0.2
     end_after_s: float = PATIENT_S
@@ -303,6 +306,14 @@ TIMING = [
         bounds={"ttft": (0.0, 0.6), "first_gap": (0.6, 3.0)},
     ),
     Fault(
+        "good-slow-headers",
+        [Answer([CHUNKED[:9], Pause(0.4), CHUNKED[9:], http_chunks([good_text()]) + END], "keep")],
+        [ok()],
+        [TEXT],
+        read_s=SHORT_S,
+        bounds={"ttft": (0.4, 2.0), "first_gap": (0.0, 0.1)},
+    ),
+    Fault(
         "good-slow-but-steady",
         [
             Answer(
@@ -540,15 +551,22 @@ STATUS = [
     broken("404", error("404 Not Found"), "failed", "http_404"),
     broken("204", [Answer([head("204 No Content", kind=None)], "keep")], "failed", "http_204"),
     Fault(
-        "302",
-        [Answer([sized(b"", "302 Found", Location="/302/v1/chat/completions")], "keep")],
-        [bad("failed", "http_302", status=302)],
+        "302-to-another-path",
+        [Answer([sized(b"", "302 Found", Location="/302-to-another-path/v1/chat/completions")], "keep")],
+        [bad("failed", "redirect", status=302)],
         num_requests_seen=1,
     ),
     Fault(
-        "307",
-        [Answer([sized(b"", "307 Temporary Redirect", Location="/307/v1/chat/completions")], "keep")],
-        [bad("failed", "http_307", status=307)],
+        "307-to-another-host",
+        [Answer([sized(b"", "307 Temporary Redirect", Location="http://127.0.0.2:9/v1/chat?key=secret")], "keep")],
+        [
+            bad(
+                "failed",
+                "redirect",
+                status=307,
+                error_text="307 to 127.0.0.2:9; redirects are not followed, give the address itself",
+            )
+        ],
         num_requests_seen=1,
     ),
 ]
@@ -582,6 +600,7 @@ NO_HTTP = [
     broken("zeros-instead-of-http", [Answer([b"\x00" * 500])], "failed", "bad_http", status=None),
     broken("html-instead-of-http", [Answer([b"<html>hello</html>\r\n\r\n"])], "failed", "bad_http", status=None),
     broken("bad-status-line", [Answer([b"HTTP/1.1 two hundred\r\n\r\n"])], "failed", "bad_http", status=None),
+    broken("header-of-a-megabyte", [Answer([head(X_Long="x" * 1_000_000) + good_text()])], "failed", "bad_http"),
     broken("bad-chunk-size", [Answer([CHUNKED, http_chunks([STARTED]), b"zz\r\n"], "hold")], "failed", "bad_http"),
 ]
 
@@ -697,6 +716,205 @@ WHOLE = [
     ),
 ]
 
+
+def in_protocol(spoken: Spoken) -> list[Fault]:
+    """The same server, speaking one of the other protocols: whatever the transport does, the labels are the protocol's."""
+    text, begun = framed(spoken.good), framed(spoken.begun)
+    good = ok(finish_reason=spoken.finish_reason)
+    rows: list[tuple[str, Sequence[Answer], Said, dict[str, Any]]] = [
+        ("good-chunked", chunked(text), good, {}),
+        ("good-1-byte-chunks", [Answer([CHUNKED + http_chunks(single(text)) + END], "keep")], good, {}),
+        ("good-until-close", [Answer([UNTIL_CLOSED + text])], good, {}),
+        ("good-crlf", chunked(framed(spoken.good, b"\r\n")), good, {}),
+        (
+            "good-whole",
+            json_body(spoken.whole),
+            good | {"num_chunks": None, "first_token_at": None},
+            {"stream": False},
+        ),
+        ("no-end", chunked(begun), bad("cut", "no_end", num_chunks=3), {}),
+        (
+            "cut-inside-an-event",
+            [Answer([UNTIL_CLOSED + begun[:-9]])],
+            bad("cut", "ended_inside_event", num_chunks=2),
+            {},
+        ),
+        (
+            "closed-in-mid-stream",
+            [Answer([CHUNKED, http_chunks([begun])])],
+            bad("cut", "closed_mid_answer", num_chunks=3),
+            {},
+        ),
+        (
+            "reset-in-mid-stream",
+            [Answer([CHUNKED, http_chunks([begun]), Pause(0.1)], "reset")],
+            bad("cut", "reset_mid_answer"),
+            {},
+        ),
+        ("stalled", [Answer([CHUNKED, http_chunks([begun])], "hold")], bad("failed", "stalled"), {"read_s": SHORT_S}),
+        (
+            "error-event",
+            chunked(framed([*spoken.begun, spoken.error_event])),
+            bad("failed", "in_band_error", error_text="out of luck"),
+            {},
+        ),
+        (
+            "429",
+            [Answer([sized(spoken.error_body, "429 Too Many Requests", kind="application/json")])],
+            bad("throttled", "http_429", error_text="out of luck"),
+            {},
+        ),
+    ]
+    return [
+        Fault(
+            f"{'good-' * what.startswith('good-')}{spoken.name}-{what.removeprefix('good-')}",
+            answers,
+            [said],
+            [TEXT if said["outcome"] == "ok" else None],
+            protocol=spoken.name,
+            **more,
+        )
+        for what, answers, said, more in rows
+    ]
+
+
+OTHER_PROTOCOLS = [fault for spoken in PROTOCOLS if spoken.name != "openai-chat" for fault in in_protocol(spoken)]
+
+
+# -- jobs of batch APIs: the requests of a fault share one --------------------------------------------------
+
+
+def api(*answers: object) -> list[Answer]:
+    """Answers of a batch API, one to each call: objects, or lines of them, as JSON."""
+    bodies = [
+        b"\n".join(map(compact, each)) if isinstance(each, list) else each if isinstance(each, bytes) else compact(each)
+        for each in answers
+    ]
+    return [Answer([sized(body, kind="application/json")], "keep") for body in bodies]
+
+
+def openai_batch(status: str, **more: object) -> dict[str, object]:
+    return {"id": "batch_1", "object": "batch", "status": status, **more}
+
+
+def line(number: int, status: int, body: bytes) -> dict[str, object]:
+    answer = {"status_code": status, "request_id": "r", "body": json.loads(body)}
+    return {"id": f"l{number}", "custom_id": str(number), "response": answer, "error": None}
+
+
+EXPIRED = {"id": "l", "custom_id": "1", "response": None, "error": {"code": "batch_expired", "message": "too late"}}
+FILE, WORKING = {"id": "file-1"}, openai_batch("in_progress")
+DONE_BATCH = openai_batch("completed", output_file_id="out")
+BATCHED = ok(num_chunks=None, first_token_at=None, server_request_id="batch_1")
+UNANSWERED = bad("failed", "unanswered", status=None)
+
+
+def message_batch(status: str) -> dict[str, object]:
+    return {"id": "msgbatch_1", "type": "message_batch", "processing_status": status}
+
+
+def result(number: int, kind: str, **more: object) -> dict[str, object]:
+    return {"custom_id": str(number), "result": {"type": kind, **more}}
+
+
+BATCHES = [
+    (
+        "good-openai-batch",
+        api(FILE, openai_batch("validating"), WORKING, DONE_BATCH, [line(1, 200, whole()), line(0, 200, whole())]),
+        [BATCHED, BATCHED],
+    ),
+    (
+        "openai-batch-with-an-error-file",
+        api(
+            FILE,
+            openai_batch("completed", output_file_id="out", error_file_id="err"),
+            [line(0, 200, whole())],
+            [line(1, 429, ERROR_BODY)],
+        ),
+        [BATCHED, bad("throttled", "http_429", status=429, error_text="out of luck")],
+    ),
+    (
+        "openai-batch-that-expired",
+        api(
+            FILE,
+            openai_batch("expired", output_file_id="out", error_file_id="err"),
+            [line(0, 200, whole())],
+            [EXPIRED],
+        ),
+        [BATCHED, UNANSWERED | {"error_text": "too late"}],
+    ),
+    (
+        "openai-batch-that-failed",
+        api(FILE, openai_batch("failed", errors={"data": [{"message": "bad line"}]})),
+        [UNANSWERED | {"error_text": "batch failed; bad line"}] * 2,
+    ),
+    (
+        "openai-batch-that-forgets-one",
+        api(FILE, DONE_BATCH, [line(0, 200, whole())]),
+        [BATCHED, UNANSWERED | {"error_text": "batch completed"}],
+    ),
+    (
+        "openai-batch-refused",
+        [*api(FILE), *error("429 Too Many Requests")],
+        [bad("throttled", "http_429", status=429, error_text="out of luck")] * 2,
+    ),
+    (
+        "openai-batch-whose-making-broke-off",
+        [*api(FILE), Answer([head(kind="application/json", Content_Length="99") + b'{"id"'])],
+        [bad("failed", "closed_before_headers", status=None)] * 2,
+    ),
+    (
+        "good-openai-batch-after-troubles-with-asking",
+        [
+            *api(FILE, WORKING),
+            *error("500 Oops"),
+            Answer(),
+            *api(DONE_BATCH, [line(0, 200, whole()), line(1, 200, whole())]),
+        ],
+        [BATCHED, BATCHED],
+    ),
+    (
+        "openai-batch-nobody-can-ask-for",
+        [*api(FILE, WORKING), *error("500 Oops")],
+        [bad("failed", "http_500", status=500)] * 2,
+    ),
+    ("openai-batch-that-is-none", api(FILE, {"object": "list"}), [UNANSWERED] * 2),
+    ("openai-batch-of-broken-lines", api(FILE, DONE_BATCH, b'{"custom_id"'), [UNANSWERED] * 2),
+    (
+        "good-anthropic-batch",
+        api(
+            message_batch("in_progress"),
+            message_batch("ended"),
+            [result(number, "succeeded", message=json.loads(MESSAGES.whole)) for number in (1, 0)],
+        ),
+        [BATCHED | {"server_request_id": "msgbatch_1", "finish_reason": "end_turn"}] * 2,
+    ),
+    (
+        "anthropic-batch-with-errors",
+        api(
+            message_batch("ended"),
+            [result(0, "errored", error=json.loads(MESSAGES.error_body)), result(1, "expired")],
+        ),
+        [
+            bad("throttled", "http_529", status=529, error_text="out of luck"),
+            UNANSWERED | {"error_text": "request expired"},
+        ],
+    ),
+]
+JOBS = [
+    Fault(name, answers, said, protocol=name.removeprefix("good-")[: name.removeprefix("good-").index("batch") + 5])
+    for name, answers, said in BATCHES
+]
+JOBS += [
+    Fault(
+        "openai-batch-open-when-the-run-ends",
+        api(FILE, WORKING),
+        [bad("incomplete", "run_ended", status=None, done_at=None)] * 2,
+        protocol="openai-batch",
+        end_after_s=SHORT_S,
+    )
+]
+
 FAULTS: list[Fault] = [
     *FRAMINGS,
     *PROTOCOL,
@@ -708,4 +926,6 @@ FAULTS: list[Fault] = [
     *NO_HTTP,
     *KEEP_ALIVE,
     *WHOLE,
+    *OTHER_PROTOCOLS,
+    *JOBS,
 ]

@@ -38,6 +38,7 @@ def job(fault: Fault, url: str) -> dict[str, Any]:
     return {
         "name": fault.name,
         "url": url,
+        "protocol": fault.protocol,
         "model": "m",
         "stream": fault.stream,
         "read_s": fault.read_s,

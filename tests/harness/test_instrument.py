@@ -74,6 +74,42 @@ _SITUATIONS: dict[str, tuple[Callable[[], Instrument], str, str]] = {
         "used 97% of a core",
     ),
     "a core at 85 %": (lambda: _judge(_on_time(), samples=[_sample(cpu=0.85)]), "VALID", ""),
+    "loop lag of 80 ms, arrivals stamped by the kernel": (
+        lambda: _judge([record(n, read_lag_s=0.07) for n in range(10)], samples=[_sample(loop_lag_s=0.080)]),
+        "DEGRADED",
+        "for up to 80 ms; arrivals have the kernel's stamps, sends were late",
+    ),
+    "bytes that lay in the kernel for 200 ms": (lambda: _judge([record(0, read_lag_s=0.2)]), "VALID", ""),
+    "a busy machine": (
+        lambda: _judge(_on_time(), samples=[_sample(machine_cpu=0.99), _sample(machine_cpu=0.3)]),
+        "DEGRADED",
+        "in 1 of 2 seconds the machine's processors were busy, 99% in the worst of them",
+    ),
+    "a machine that was busy for a moment": (
+        lambda: _judge(_on_time(), samples=[_sample(machine_cpu=0.99), *[_sample(machine_cpu=0.5)] * 9]),
+        "VALID",
+        "",
+    ),
+    "a process that was not run": (
+        lambda: _judge(_on_time(), samples=[_sample(cpu_wait=0.2)]),
+        "DEGRADED",
+        "a load process waited for a processor, 20% of the worst of them",
+    ),
+    "a machine whose processors went to others": (
+        lambda: _judge(_on_time(), samples=[_sample(stolen_cpu=0.2)]),
+        "DEGRADED",
+        "the hypervisor gave processors to others, 20%",
+    ),
+    "two doubtful samples of a hundred": (
+        lambda: _judge([record(n, doubt="late_send,late_read" if n < 2 else None) for n in range(100)]),
+        "DEGRADED",
+        "the times of 2.0% of the requests are doubtful: late_send 2, late_read 2",
+    ),
+    "one doubtful sample of a hundred": (
+        lambda: _judge([record(n, doubt="merged_first_token" if n < 1 else None) for n in range(100)]),
+        "VALID",
+        "",
+    ),
     "merged reads": (
         lambda: _judge([record(n, num_chunks=10, num_merged_chunks=1) for n in range(10)]),
         "DEGRADED",
@@ -145,11 +181,30 @@ def test_numbers() -> None:
     assert instrument.merged_share == 0.0
 
 
+def test_what_the_records_say() -> None:
+    records = [
+        record(0, read_lag_s=0.002, doubt="late_send"),
+        record(1, read_lag_s=0.004),
+        record(2),
+        _refused(1, 1)[0],
+    ]
+    instrument = _judge(records, samples=[_sample(machine_cpu=0.2, cpu_wait=0.01), _sample(machine_cpu=0.4)])
+    assert instrument.doubts == {"late_send": 1}
+    assert instrument.doubted_share == pytest.approx(1 / 3)  # of those that were sent
+    assert instrument.stamped_share == pytest.approx(2 / 3)
+    assert instrument.read_lag is not None
+    assert (instrument.read_lag.num, instrument.read_lag.maximum) == (2, 0.004)
+    assert instrument.machine_cpu == pytest.approx(0.3)
+    assert (instrument.cpu_wait, instrument.stolen_cpu) == (0.01, None)
+
+
 def test_nothing_is_none_and_not_zero() -> None:
     instrument = _judge([])
     missing = (instrument.cpu_mean, instrument.cpu_max, instrument.merged_share, instrument.max_in_flight)
     assert missing == (None, None, None, None)
     assert instrument.send_lag.num == 0
+    about_records = (instrument.doubted_share, instrument.stamped_share, instrument.machine_cpu, instrument.cpu_wait)
+    assert about_records == (None, None, None, None)
 
 
 def test_a_request_that_was_not_sent_has_no_lag() -> None:

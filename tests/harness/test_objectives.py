@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.objectives import Objective, parse_objective, record_is_good
+from harness.objectives import Objective, objectives_of, parse_objective, record_is_good
+from harness.plan import Materialized, cut_at
 from tests.harness.builders import record
 
 
@@ -42,3 +43,11 @@ def test_a_request_is_held_against_every_bound(objective: Objective, good: bool)
 def test_what_failed_is_never_good_and_one_token_has_no_tpot() -> None:
     assert not record_is_good(record(0, outcome="failed"), Objective())
     assert record_is_good(record(0, num_output_tokens=1), Objective(tpot_s=1e-9))
+
+
+def test_a_plan_s_own_objectives_stand_beside_the_command_line_s() -> None:
+    own = {"chat": Objective(ttft_s=0.5)}
+    plan = Materialized((), 5.0, objectives=own)
+    assert objectives_of(plan, "e2e<2s") == {"chat": Objective(ttft_s=0.5), "": Objective(e2e_s=2.0)}
+    assert objectives_of(cut_at(plan, 1.0), "") == own
+    assert objectives_of(object(), "") == {}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import UsageError
-from harness.pacing import Piece, arrival_times, bursts, expected_count
+from harness.curves import bursts
+from harness.pacing import Piece, arrival_times, expected_count
 from harness.streams import stream
 from tests.harness.builders import LAW
 

@@ -31,7 +31,7 @@ def _maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 _INSTANTS = _names(
-    "sent_at connected_at first_byte_at first_token_at last_token_at done_at throttled_s queue_s cost_usd"
+    "sent_at connected_at first_byte_at first_token_at last_token_at done_at throttled_s queue_s read_lag_s cost_usd"
 )
 _COUNTS = _names(
     "planned_prompt_tokens planned_output_tokens num_chunks num_merged_chunks "

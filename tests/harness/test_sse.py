@@ -165,3 +165,26 @@ def test_what_is_encoded_is_decoded_whatever_the_pieces(
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
     pieces = [body[a:b] for a, b in pairwise(edges)]
     assert _decoded(pieces) == expected
+
+
+_BLOCKS = [
+    b"data: a",
+    b"data:b",
+    b"event: e\ndata: c",
+    b"data: d\ndata: e",
+    b": note",
+    b"",
+    b"\ndata: f",
+    b"event: lost",
+    b"id: 1",
+]
+
+
+@LAW
+@given(st.lists(st.lists(st.sampled_from(_BLOCKS), min_size=1, max_size=3), max_size=6))
+def test_reads_of_whole_events_say_the_same_as_bytes(reads: list[list[bytes]]) -> None:
+    """Most reads end where an event ends, and have a way of their own through the decoder."""
+    pieces = [b"".join(block + b"\n\n" for block in blocks) for blocks in reads]
+    text = b"".join(pieces)
+    assert _decoded(pieces) == _decoded(text[at : at + 1] for at in range(len(text)))
+    assert _decoded([text[:-1], text[-1:]]) == _decoded(pieces)

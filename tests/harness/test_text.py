@@ -61,10 +61,11 @@ def test_the_verdict_comes_first_and_the_figures_follow(tmp_path: Path) -> None:
     lines = [line for line in summary_text(summary).splitlines() if line]
     assert lines[0] == "FAIL: 1 of 10 requests failed"
     assert "asked 1.00/s, delivered 1.00/s over 10 s" in lines[1]
-    assert "10 of 10 sent: 9 ok, 1 failed" in lines[2]
-    assert "900 in, 90 out" in lines[3]
-    assert "VALID" in lines[4]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[5:]}
+    assert "CV of gaps 0.00, delivered 0.00" in lines[2]
+    assert "10 of 10 sent: 9 ok, 1 failed" in lines[3]
+    assert "900 in, 90 out" in lines[4]
+    assert "VALID" in lines[5]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[6:]}
     assert rows["TTFT"] == ["9", "100", "n<36", "n<72", "n<368", "100"]
     assert rows["ITL"] == ["81", "10.0", "10.0", "10.0", "n<368", "10.0"]
     assert rows["TPOT"] == ["9", "12.0", "n<36", "n<72", "n<368", "12.0"]

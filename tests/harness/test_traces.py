@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import TraceError, UsageError
-from harness.plan import Arrival
+from harness.plan import Arrival, Materialized, cut_at
+from harness.prompts import PromptBook
 from harness.traces import read_trace, trace_plan
 from tests.harness.builders import LAW
 
@@ -459,3 +460,52 @@ def test_a_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
 def test_a_fraction_of_a_second_has_only_digits(tmp_path: Path, fraction: str) -> None:
     with pytest.raises(TraceError):
         read_trace(_file(tmp_path, _AZURE + f"2023-11-16 18:15:46.{fraction},10,5\n"))
+
+
+# -- labels ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "arrival_s,prompt_tokens,output_tokens,class_name,user,model\n0,7,3,chat,ann,small\n1,8,4,,,\n2,9,5,code,,\n",
+        (
+            '{"arrival_s": 0, "prompt_tokens": 7, "output_tokens": 3, "class_name": "chat", "user": "ann", "model": "small"}\n'
+            '{"arrival_s": 1, "prompt_tokens": 8, "output_tokens": 4}\n'
+            '{"arrival_s": 2, "prompt_tokens": 9, "output_tokens": 5, "class_name": "code", "user": null}\n'
+        ),
+    ],
+)
+def test_plain_traces_may_say_who_asks_whom(tmp_path: Path, content: str) -> None:
+    labelled, bare, classed = trace_plan(_file(tmp_path, content)).arrivals()
+    assert labelled.ask is not None
+    assert (labelled.class_name, labelled.ask.user, labelled.ask.model) == ("chat", "ann", "small")
+    assert (labelled.num_prompt_tokens, labelled.num_output_tokens) == (7, 3)
+    assert bare == Arrival(1, 1.0, 8, 4)
+    assert classed == Arrival(2, 2.0, 9, 5, class_name="code")
+
+
+@pytest.mark.parametrize("label", ["\u00e4", " x", "x\ny", "x" * 101, "a,b"])
+def test_a_label_that_fits_into_no_header_is_named(tmp_path: Path, label: str) -> None:
+    line = json.dumps({"arrival_s": 0, "prompt_tokens": 7, "output_tokens": 3, "user": label})
+    with pytest.raises(TraceError) as caught:
+        read_trace(_file(tmp_path, line + "\n"))
+    assert (caught.value.line, caught.value.column) == (1, "user")
+    assert "start with a letter or digit" in str(caught.value)
+
+
+def test_a_label_changes_no_word(tmp_path: Path) -> None:
+    labelled = "arrival_s,prompt_tokens,output_tokens,user\n0,30,3,ann\n1,30,3,ann\n"
+    bare = _PLAIN + "0,30,3\n1,30,3\n"
+    book = PromptBook(3)
+    said = [[book.messages(a) for a in trace_plan(_file(tmp_path, text)).arrivals()] for text in (labelled, bare)]
+    assert said[0] == said[1]
+    assert said[0][0] != said[0][1]
+
+
+def test_the_models_of_a_trace_are_known(tmp_path: Path) -> None:
+    content = "arrival_s,prompt_tokens,output_tokens,model\n0,7,3,small\n1,7,3,\n2,7,3,large\n"
+    plan = trace_plan(_file(tmp_path, content))
+    assert isinstance(plan, Materialized)
+    assert plan.models == {"small", "large"}
+    assert cut_at(plan, 1.0).models == {"small"}  # type: ignore[attr-defined]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import yaml
+from scipy import stats
 from starlette.datastructures import Headers
 
 from harness.asks import mock_headers
@@ -18,7 +20,7 @@ from harness.dialects import Asked
 from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import TraceError, UsageError, WorkloadError
 from harness.plan import Arrival, Materialized
-from harness.prompts import PromptBook
+from harness.prompts import PromptBook, ask_of
 from harness.records import RequestRecord
 from harness.stack_text import stack_text
 from harness.store import open_run
@@ -66,6 +68,25 @@ classes:
     batch: true
     stream: 0
 """
+_ATTACHED = """
+arrivals: {rate: 10/s, for: 30s}
+model: {large: 1, small: 2}
+classes:
+  - {name: acting, weight: 2, prompt_tokens: {least: 20, most: 200}, tools: {num: 5, tokens: 90}, prefix: {tokens: 60}}
+  - {name: bounded, prompt_tokens: 40, tools: 2, answer_tokens: {at_most: 12}, stream: 0}
+  - {name: planned, prompt_tokens: 40, tools: 2, answer_tokens: 300}
+  - name: looking
+    questions: {num: 10, repeats: 0.6, paraphrases: 0.2}
+    images: {width: 640, height: 480}
+    answer_tokens: {at_most: 100}
+  - name: both
+    prompt_tokens: 30
+    answer_tokens: 15
+    users: 4
+    turns: 3
+    images: {num: 2, width: 200, height: 900}
+    tools: [{name: look_up, description: Finds things., parameters: {type: object, properties: {what: {type: string}}}}]
+"""
 
 
 def _on_the_wire(server: Server, arrivals: Iterable[Arrival], seed: int, scenario: str) -> Iterator[Request]:
@@ -80,11 +101,11 @@ def _on_the_wire(server: Server, arrivals: Iterable[Arrival], seed: int, scenari
                 stream=ask is None or ask.stream,
                 max_tokens=arrival.num_output_tokens,
                 exact_length=ask is None or ask.exact_length,
+                tools=() if ask is None else ask.tools,
+                images=() if ask is None else ask.images,
             )
         )
-        headers = {"x-client-request-id": f"{scenario}-{seed}-{arrival.index}"} | (
-            {} if ask is None else mock_headers(ask)
-        )
+        headers = {"x-client-request-id": f"{scenario}-{seed}-{arrival.key}"} | mock_headers(ask_of(arrival))
         dialect = DIALECTS["/v1/chat/completions"]
         call = dialect.parse(body)
         exchange = server.exchange(dialect, cast("Any", call), Headers(headers), body, "r", 0.0, cast("Any", None))
@@ -106,9 +127,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
 
 
 def _arrivals(kind: str, tmp_path: Path) -> list[Arrival]:
-    if kind == "workload":
+    if kind == "turns":
+        return [Arrival(n % 20, n * 0.1, 30 + n % 5, 10, turn=n // 20) for n in range(60)]
+    if kind in ("workload", "attached"):
         path = tmp_path / "mix.yaml"
-        path.write_text(_WORKLOAD)
+        path.write_text(_WORKLOAD if kind == "workload" else _ATTACHED)
         load = asked_load(workload=path, trace=None, window=None, speed=None, rate=None, duration_s=None, seed=5)
         return list(load.plan.arrivals())
     if kind == "trace":
@@ -120,11 +143,12 @@ def _arrivals(kind: str, tmp_path: Path) -> list[Arrival]:
                 file.write(json.dumps(line | {"hash_ids": blocks[: -(-size // 512)]}) + "\n")
         load = asked_load(workload=None, trace=path, window=None, speed=None, rate=None, duration_s=None, seed=5)
         return list(load.plan.arrivals())
-    load = asked_load(workload=None, trace=None, window=None, speed=None, rate=10, duration_s=5, seed=5)
+    users = 7 if kind == "named" else None
+    load = asked_load(workload=None, trace=None, window=None, speed=None, rate=10, duration_s=5, seed=5, users=users)
     return list(load.plan.arrivals())
 
 
-@pytest.mark.parametrize("kind", ["workload", "trace", "steady"])
+@pytest.mark.parametrize("kind", ["workload", "attached", "trace", "steady", "named", "turns"])
 def test_a_request_is_what_the_server_reads_off_the_wire(kind: str, server: Server, tmp_path: Path) -> None:
     arrivals = _arrivals(kind, tmp_path)
     assert len(arrivals) >= 40
@@ -139,6 +163,7 @@ def test_a_request_is_what_the_server_reads_off_the_wire(kind: str, server: Serv
             assert getattr(ours, name) == getattr(theirs, name), name
         assert ours.query is not None
         assert theirs.query is not None
+        assert ours.query.intent is not None
         for name in ("text", "intent", "task", "difficulty", "free_text"):
             assert getattr(ours.query, name) == getattr(theirs.query, name), name
     for name in ("digest", "context", "parameters"):
@@ -146,9 +171,9 @@ def test_a_request_is_what_the_server_reads_off_the_wire(kind: str, server: Serv
             [getattr(each.query, name) for each in wire]
         )
     ours_shared, theirs_shared = _shared_blocks(virtual), _shared_blocks(wire)
-    assert sum(ours_shared) > 0 or kind == "steady"
+    assert sum(ours_shared) > 0 or kind in ("steady", "named", "turns")
     # Two wordings of one question may begin alike: over the wire that can fill one more block.
-    slack = 1 if kind == "workload" else 0
+    slack = 1 if kind in ("workload", "attached") else 0
     assert all(0 <= there - here <= slack for here, there in zip(ours_shared, theirs_shared, strict=True))
 
 
@@ -390,6 +415,26 @@ def test_every_bundled_stack_can_be_simulated(name: str, tmp_path: Path) -> None
     assert f"for {len(records)} requests" in stack_text(document)
 
 
+# -- who asks ------------------------------------------------------------------------------------------------
+
+
+def test_users_are_named_and_nothing_else_changes() -> None:
+    asked: dict[str, Any] = dict.fromkeys(("workload", "trace", "window", "speed")) | {"rate": 20.0, "duration_s": 60.0}
+    plain = asked_load(**asked, seed=3)
+    named = asked_load(**asked, seed=3, users=8)
+    book = PromptBook(3)
+    users: Counter[str | None] = Counter()
+    for one, other in zip(plain.plan.arrivals(), named.plan.arrivals(), strict=True):
+        assert other.ask is not None
+        users[other.ask.user] += 1
+        assert replace(other, ask=None) == one
+        assert book.messages(other) == book.messages(one)
+        assert ask_of(one) == replace(other.ask, user=None)
+    assert users.keys() == {f"user-{number}" for number in range(8)}
+    assert stats.chisquare(list(users.values())).pvalue > 1e-4
+    assert (named.scenario, named.plan.num_arrivals) == (plain.scenario, plain.plan.num_arrivals)
+
+
 # -- what cannot be ------------------------------------------------------------------------------------------
 
 
@@ -401,6 +446,7 @@ def test_every_bundled_stack_can_be_simulated(name: str, tmp_path: Path) -> None
         ({"workload": Path("a"), "trace": Path("b")}, "either --workload FILE or --trace FILE"),
         ({"rate": 5.0, "duration_s": 5.0, "speed": 2.0}, "--trace"),
         ({"rate": 5.0, "trace": Path("b")}, "the rate is the trace's own"),
+        ({"workload": Path("a"), "users": 5}, "the workload says who asks"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], words: str) -> None:

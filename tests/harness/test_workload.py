@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.pacing import Piece, bursts
+from harness.curves import bursts
+from harness.pacing import Piece
 from harness.plan import Shard
 from harness.streams import stream
 from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal, SyntheticPlan

@@ -12,14 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from splintr import Tokenizer
 
 from harness.asks import Ask
+from harness.attachments import tool_tokens
 from harness.errors import UsageError, WorkloadError
 from harness.mixture import MixturePlan, mixture_plan
+from harness.objectives import Objective
 from harness.plan import Arrival
+from harness.prompts import PromptBook
 from harness.tokens import token_counter
 from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal
-from harness.workload_file import read_workload
+from harness.workload_file import read_workload, workload_of
 from tests.harness.builders import LAW
 
 _STEADY = "arrivals: {gaps: constant, rate: 100/s, for: 40s}\n"
@@ -61,15 +65,28 @@ def _is_share(num: int, of: int, share: float) -> bool:
         ("arrivals: {rate: 5}\n", 1, "arrivals.rate", "5 has no unit; write it with one, as 20/s"),
         ("arrivals:\n  rate: 5/s\n  for: 10\n", 3, "arrivals.for", "10 has no unit"),
         ("arrivals: {for: 10 parsecs}\n", 1, "arrivals.for", "'10 parsecs' is not a duration"),
-        ("arrivals: {gaps: gamma}\n", 1, "arrivals.gaps", "'poisson' or 'constant'"),
+        ("arrivals: {gaps: gamma}\n", 1, "arrivals.gaps", "'gamma' is no law of gaps"),
+        ("arrivals: {gaps: 'weibull:99'}\n", 1, "arrivals.gaps", "CV 99 of weibull"),
+        ("arrivals: {curve: {kind: wave}}\n", 1, "arrivals.curve", "'kind'"),
+        ("arrivals: {curve: {kind: burst, factor: 4, every: 1m}}\n", 1, "arrivals.curve.burst.for", "Field required"),
+        ("arrivals: {curve: {kind: mmpp, states: [{factor: 1, for: 1m}]}}\n", 1, "arrivals.curve", "at least 2 items"),
         (
             "arrivals:\n  for: 5m\n  pieces: [{rate: 1/s, for: 1m}]\n",
             1,
             "arrivals",
-            "take away rate and for, or pieces",
+            "take away rate, for and curve, or pieces",
         ),
-        ("prompt_tokens: {median: 5}\n", 1, "prompt_tokens.sigma", "Field required"),
+        ("prompt_tokens: {median: 5}\n", 1, "prompt_tokens", "write a number, {median, sigma, most}"),
+        ("prompt_tokens: {}\n", 1, "prompt_tokens", "write a number, {median, sigma, most}"),
+        ("prompt_tokens: {least: 9, most: 5}\n", 1, "prompt_tokens", "least 9 is more than most 5"),
+        ("prompt_tokens: {from: a.csv}\n", 1, "prompt_tokens", "{from, column}"),
+        ("prompt_tokens: {values: {0: 1}}\n", 1, "prompt_tokens.values", "greater than or equal to 1"),
         ("answer_tokens: {median: 5}\n", 1, "answer_tokens", "write a number, {median, sigma, most}"),
+        ("answer_tokens: {least: 5, most: 9, at_most: 7}\n", 1, "answer_tokens", "take it away, or the length"),
+        ("objective: ttft<fast\n", 1, "objective", "'fast' is not a duration"),
+        ("tools: [{name: 'look up'}]\n", 1, "tools.functions[0].name", "should match pattern"),
+        ("tools: {num: 3, tokens: 9}\n", 1, "tools", "greater than or equal to 60"),
+        ("images: {width: 0}\n", 1, "images", "greater than or equal to 1"),
         ("answer_tokens: some\n", 1, "answer_tokens", "got 'some'"),
         ("difficulty: {least: 0.9, most: 0.1}\n", 1, "difficulty", "least 0.9 is more than most 0.1"),
         ("tier: {free: 0}\n", 1, "tier.free", "greater than 0"),
@@ -174,6 +191,63 @@ def test_pieces_have_rates_and_phases_of_their_own(tmp_path: Path) -> None:
         _plan(tmp_path, text, rate=3.0)
 
 
+def test_the_rate_of_a_piece_may_change(tmp_path: Path) -> None:
+    text = (
+        "arrivals:\n  gaps: constant\n  pieces: [{rate: 2/s, to: 10/s, for: 10s}, {rate: 10/s, for: 5s, phase: top}]\n"
+    )
+    plan = _plan(tmp_path, text)
+    at = np.array([arrival.at_s for arrival in plan.arrivals()])
+    assert len(at) == 110  # 60 under the slope, 50 after it
+    assert np.abs(2 * at[:60] + 0.4 * at[:60] ** 2 - np.arange(0.5, 60)).max() < 1e-9
+    assert _plan(tmp_path, text, duration_s=5.0).num_arrivals == 20
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected", "phases"),
+    [
+        ("{kind: ramp, factor: 3, hold: 20s}", 100 * (2 * 80 + 3 * 20), {"ramp", "hold"}),
+        (
+            "{kind: steps, factors: [1, 2, 4, 1]}",
+            100 * 25 * 8,
+            {f"step {n + 1}, {100 * f}/s" for n, f in enumerate((1, 2, 4, 1))},
+        ),
+        ("{kind: burst, factor: 5, every: 20s, for: 5s}", 100 * (100 + 4 * 25), {"quiet", "burst"}),
+        ("{kind: spike, factor: 8, at: 40s, for: 10s}", 100 * (100 + 7 * 10), {"before", "spike", "after"}),
+        ("{kind: sawtooth, factor: 3, every: 50s}", 100 * 2 * 100, {"tooth 1", "tooth 2"}),
+        ("{kind: diurnal, peak: 1.8, day: 100s}", 100 * 100, {"night", "morning", "afternoon", "evening"}),
+    ],
+)
+def test_a_curve_bends_the_rate(curve: str, expected: float, phases: set[str], tmp_path: Path) -> None:
+    """Expected: the area under the curve, by hand; `rate` is 100/s for 100 s."""
+    arrivals = f"arrivals:\n  gaps: constant\n  rate: 100/s\n  for: 100s\n  curve: {curve}\n"
+    plan = _plan(tmp_path, arrivals)
+    assert plan.num_arrivals == pytest.approx(expected, abs=1.5)
+    assert {arrival.phase for arrival in plan.arrivals()} == phases
+    assert _plan(tmp_path, arrivals, rate=10.0).num_arrivals == pytest.approx(expected / 10, abs=1.5)
+
+
+def test_a_modulated_rate_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    text = (
+        "arrivals:\n  rate: 10/s\n  for: 2000s\n"
+        "  curve: {kind: mmpp, states: [{factor: 0.5, for: 20s}, {factor: 4, for: 5s}]}\n"
+    )
+    counts = [_plan(tmp_path, text, seed=seed).num_arrivals for seed in range(20)]
+    # In the mean (0.5 * 20 + 4 * 5) / 25 times the rate.
+    assert np.mean(counts) == pytest.approx(10 * 2000 * 1.2, rel=0.05)
+    assert len(set(counts)) == 20
+    assert _plan(tmp_path, text, seed=3).pieces == _plan(tmp_path, text + "users: 5\n", seed=3).pieces
+
+
+@pytest.mark.parametrize(
+    ("gaps", "cv"), [("poisson", 1.0), ("gamma:2.5", 2.5), ("'weibull:1.8'", 1.8), ("constant", 0)]
+)
+def test_gaps_have_their_coefficient_of_variation(gaps: str, cv: float, tmp_path: Path) -> None:
+    plan = _plan(tmp_path, f"arrivals: {{gaps: {gaps}, rate: 50/s, for: 2000s}}\nprompt_tokens: 3\n")
+    at = np.array([at_s for at_s, _ in plan._times()])
+    found = np.diff(at).std() / np.diff(at).mean()
+    assert found == pytest.approx(cv, rel=0.05, abs=1e-6)
+
+
 def test_a_file_that_says_neither_how_much_nor_how_long_needs_the_command_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--rate 20/s --for 10m"):
         _plan(tmp_path, "stream: 1\n", rate=5.0)
@@ -273,6 +347,64 @@ def test_answers_are_planned_limited_or_left_to_the_model(
     asks = _asks(tmp_path, f"prompt_tokens: 3\nanswer_tokens: {keys}\n")
     assert {arrival.num_output_tokens for arrival, _ in asks} == planned
     assert {ask.exact_length for _, ask in asks} == {exact}
+
+
+def test_lengths_are_uniform_or_by_weight(tmp_path: Path) -> None:
+    lengths = "prompt_tokens: {least: 11, most: 20}\nanswer_tokens: {values: {100: 3, 500: 1}}\n"
+    asks = _asks(tmp_path, lengths)
+    prompts = Counter(arrival.num_prompt_tokens for arrival, _ in asks)
+    assert sorted(prompts) == list(range(11, 21))
+    assert stats.chisquare(list(prompts.values())).pvalue > 1e-4
+    answers = Counter(arrival.num_output_tokens for arrival, _ in asks)
+    assert set(answers) == {100, 500}
+    assert _is_share(answers[100], len(asks), 0.75)
+
+
+def test_measured_lengths_come_from_their_rows(tmp_path: Path) -> None:
+    rows = [(n * n + 1, 7 * n + 2) for n in range(50)]
+    (tmp_path / "lengths.csv").write_text("in,note,out\n" + "".join(f"{a},x,{b}\n" for a, b in rows))
+    text = "prompt_tokens: {from: lengths.csv, column: in}\nanswer_tokens: {from: lengths.csv, column: out}\n"
+    asks = _asks(tmp_path, text)
+    drawn = Counter((arrival.num_prompt_tokens, arrival.num_output_tokens or 0) for arrival, _ in asks)
+    assert set(drawn) == set(rows)  # the two of a request stand in one row
+    assert stats.chisquare([drawn[row] for row in rows]).pvalue > 1e-4
+    alone = _asks(tmp_path, text.splitlines()[0] + "\nanswer_tokens: 9\n")
+    assert [a.num_prompt_tokens for a, _ in alone] == [a.num_prompt_tokens for a, _ in asks]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "rule"),
+    [
+        ("in\n5\n0\n", 3, "'0' is no number of tokens"),
+        ("in\n5.5\n", 2, "'5.5' is no number of tokens"),
+        ("in,out\n5\n,3\n", 3, "'' is no number of tokens"),
+        ("out\n5\n", 1, "has the columns 'out', and no 'in'"),
+        ("in\n", None, "holds no length"),
+        (None, None, "cannot be read"),
+    ],
+)
+def test_lengths_that_cannot_be_read(content: str | None, line: int | None, rule: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "lengths.csv").write_text(content)
+    with pytest.raises(WorkloadError, match=rule) as raised:
+        _asks(tmp_path, "prompt_tokens: {from: lengths.csv, column: in}\n")
+    assert raised.value.line == line
+
+
+def test_tools_and_pictures_are_part_of_the_prompt(tmp_path: Path) -> None:
+    text = "prompt_tokens: 30\ntools: {num: 4, tokens: 120}\nimages: {num: 2, width: 1024, height: 1024}\n"
+    asks = _asks(tmp_path, text)
+    # OpenAI's own example: 1024 x 1024 is made 768 x 768, four tiles, 765 tokens.
+    assert {arrival.num_prompt_tokens for arrival, _ in asks} == {30 + 4 * 120 + 2 * 765}
+    assert {arrival.num_output_tokens for arrival, _ in asks} == {None}  # a call is as long as its schema wants it
+    first = asks[0][1]
+    assert all(ask.tools is first.tools for _, ask in asks)
+    assert len({tool["name"] for tool in first.tools}) == 4
+    assert len({url for _, ask in asks for url in ask.images}) == 2 * len(asks)
+    given = "prompt_tokens: 30\ntools:\n  - {name: look_up, description: Finds it., parameters: {type: object, properties: {}}}\n"
+    ((arrival, ask), *_) = _asks(tmp_path, given)
+    assert [tool["name"] for tool in ask.tools] == ["look_up"]
+    assert arrival.num_prompt_tokens == 30 + tool_tokens(ask.tools, token_counter())
 
 
 def test_prefixes_are_shared(tmp_path: Path) -> None:
@@ -384,6 +516,53 @@ def test_a_corpus_that_cannot_be_used(content: str | None, rule: str, tmp_path: 
         _asks(tmp_path, "questions: {corpus: corpus.csv, repeats: 1}\n")
 
 
+# -- other words --------------------------------------------------------------------------------------------
+
+_SALTED = """
+arrivals: {rate: 20/s, for: 60s}
+classes:
+  - {name: a, questions: {num: 30, zipf: 1.0, repeats: 0.4, paraphrases: 0.3}, prefix: {tokens: 64, num: 3}, users: 9}
+  - {name: b, prompt_tokens: {least: 16, most: 90}, answer_tokens: 20, users: 5, turns: 3, tools: {num: 2, tokens: 80}}
+  - {name: c, prompt_tokens: 40, answer_tokens: {least: 5, most: 9}, images: 1}
+"""
+
+
+def _salted(tmp_path: Path, salt: str) -> tuple[list[Arrival], list[list[str]]]:
+    path = tmp_path / "work.yaml"
+    path.write_text(_SALTED)
+    plan = mixture_plan(read_workload(path), rate=None, duration_s=None, seed=4, salt=salt)
+    book, arrivals = PromptBook(4, salt), list(plan.arrivals())
+    return arrivals, [[text for _, text in book.messages(arrival)] for arrival in arrivals]
+
+
+def test_another_salt_asks_the_same_in_other_words(tmp_path: Path) -> None:
+    one, ones = _salted(tmp_path, "one")
+    two, twos = _salted(tmp_path, "two")
+    assert (one, ones) == _salted(tmp_path, "one")
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours.ask is not None
+        assert theirs.ask is not None
+        for name in ("at_s", "num_prompt_tokens", "num_output_tokens", "class_name", "phase"):
+            assert getattr(ours, name) == getattr(theirs, name)
+        for name in ("user", "session", "intent", "task", "stream", "model"):
+            assert getattr(ours.ask, name) == getattr(theirs.ask, name)
+        assert [said.num_tokens for said in ours.ask.messages] == [said.num_tokens for said in theirs.ask.messages]
+        assert set(ours.ask.images).isdisjoint(theirs.ask.images)
+    assert _structure(ones) == _structure(twos)  # who repeats whom
+    count = Tokenizer.from_pretrained("o200k_base").encode_ordinary
+    beginnings = [{tuple(count(text)[:16]) for texts in each for text in texts} for each in (ones, twos)]
+    assert len(beginnings[0]) > 500
+    assert beginnings[0].isdisjoint(beginnings[1])
+    named = [{tool["name"] for arrival in each if arrival.ask for tool in arrival.ask.tools} for each in (one, two)]
+    assert named[0].isdisjoint(named[1])
+
+
+def _structure(messages: list[list[str]]) -> list[list[int]]:
+    """For every message the place of the first that has its words."""
+    first: dict[str, int] = {}
+    return [[first.setdefault(text, len(first)) for text in texts] for texts in messages]
+
+
 # -- the plan ------------------------------------------------------------------------------------------------
 
 
@@ -407,3 +586,23 @@ def test_made_questions_need_no_tokenizer(tmp_path: Path) -> None:
     path.write_text(_STEADY + "questions: {repeats: 0.5}\n")
     plan = mixture_plan(read_workload(path), rate=None, duration_s=None, seed=0, count=_no_counter)
     assert plan.num_arrivals == len(list(plan.arrivals())) == 4000
+
+
+def test_a_class_has_an_objective_of_its_own(tmp_path: Path) -> None:
+    text = _STEADY + "objective: e2e<10s\nclasses:\n  - {name: a, objective: 'ttft<1s,tpot<60ms'}\n  - name: b\n"
+    assert _plan(tmp_path, text).objectives == {"a": Objective(1.0, 0.06), "b": Objective(None, None, 10.0)}
+    assert _plan(tmp_path, _STEADY + "objective: ttft<2s\n").objectives == {"": Objective(2.0)}
+    assert _plan(tmp_path, _STEADY).objectives == {}
+
+
+def test_a_workload_can_be_written_in_python(tmp_path: Path) -> None:
+    keys = {"prompt_tokens": {"least": 3, "most": 9}, "model": {"large": 1.0, "small": 2.0}, "users": 4}
+    plan = mixture_plan(workload_of(keys, "by_hand"), rate=5.0, duration_s=30.0, seed=1)
+    (tmp_path / "work.yaml").write_text("prompt_tokens: {least: 3, most: 9}\nmodel: {large: 1, small: 2}\nusers: 4\n")
+    assert list(plan.arrivals()) == list(
+        _plan(tmp_path, (tmp_path / "work.yaml").read_text(), 1, rate=5.0, duration_s=30.0).arrivals()
+    )
+    assert plan.models == {"large", "small"}
+    assert plan.describe()["workload"] == "by_hand"
+    with pytest.raises(WorkloadError, match=r"by_hand: users.num: Input should be greater than or equal to 1"):
+        workload_of({"users": 0}, "by_hand")

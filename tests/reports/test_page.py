@@ -231,3 +231,12 @@ def test_the_name_of_a_phase_is_no_markup_in_a_figure(tmp_path: Path) -> None:
     assert [shape["label"]["text"] for shape in figure["layout"]["shapes"]] == [
         "&lt;a href=&#x27;http://example.org&#x27;&gt;burst&lt;/a&gt;"
     ]
+
+
+def test_asked_stands_beside_delivered(page: Page) -> None:
+    rows = {row[0]: row[1:] for row in page.tables()["Asked against delivered"][1:]}
+    assert rows["requests"][0] == "400"
+    assert int(rows["requests"][1]) < 400  # one was held back
+    assert rows["index of dispersion, 60 s"] == ["–", "–"]  # the run has not ten minutes
+    sends = dict(page.tables()["Sends"])
+    assert sends["held back by the harness"] == "1"

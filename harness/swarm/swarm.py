@@ -1,0 +1,384 @@
+"""What one Locust process holds: the asked options, and the run while there is one, from its start to its verdict."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import gevent
+import msgspec
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from harness.clock import file_stamp
+from harness.doctor.certificate import attached, certificate_path
+from harness.errors import HarnessError, UsageError
+from harness.live import LiveBoard
+from harness.live_report import Course
+from harness.objectives import objectives_of
+from harness.plan import LoadPlan, ReactivePlan, cut_at
+from harness.store import Manifest, RunDirectory, create_run, machine, next_free, open_run, versions
+from harness.summary import load_run, summarize
+from harness.swarm.children import end_children
+from harness.swarm.guarding import admit, permission_of, prices_of, require_end
+from harness.swarm.master import MasterEnd
+from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions
+from harness.swarm.probe import choose_model
+from harness.swarm.progress import Progress
+from harness.swarm.run import LoadRun, RunSettings
+from harness.swarm.transport import parse_target
+from harness.swarm.users import LLMUser
+from harness.swarm.watch import Watch
+from harness.swarm.worker import WorkerEnd
+from harness.text import summary_text
+
+__all__ = ["Swarm"]
+
+_LEAD_S = 0.1  # between the moment when everything is made and the origin
+_GLANCE_S = 0.1
+_CHILDREN_S = 2.0
+_LOG = logging.getLogger("harness")
+
+
+@dataclass
+class Swarm:
+    """One a process. A single process and a master have a directory and a verdict; a single process and a worker send load."""
+
+    environment: Environment
+    user_class: type[LLMUser]
+    asked_rate: float | None = None
+    asked_duration_s: float | None = None
+    asked_users: int | None = None
+    master: MasterEnd | None = None
+    worker: WorkerEnd | None = None
+    watch: Watch | None = None  # what there is to be seen of the run, or of the last one
+    run: LoadRun | None = None
+    manifest: Manifest | None = None
+    directory: RunDirectory | None = None
+    interrupted_by: str | None = None  # a signal
+    _sentry: Any = None
+    _ending: Any = None
+    _num_runs: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        runner = self.environment.runner
+        if isinstance(runner, MasterRunner):
+            self.master = MasterEnd(runner)
+        elif isinstance(runner, WorkerRunner):
+            self.worker = WorkerEnd(runner)
+
+    # -- questions -----------------------------------------------------------------------------------
+
+    @property
+    def options(self) -> Namespace:
+        options: Namespace = self.environment.parsed_options
+        return options
+
+    def num_workers(self) -> int:
+        """How many have a share of the run, or would have one now."""
+        if self.manifest is not None:
+            return self.manifest.num_workers
+        return max(1, len(self.master.names())) if self.master is not None else 1
+
+    def over(self) -> bool:
+        """Whether the run has ended: every answer has, or the time for it is up."""
+        if self.manifest is None:
+            return False
+        if self.master is not None:
+            return self.master.over
+        return self.run is None or self.run.finished
+
+    def plan(self) -> LoadPlan:
+        """The plan the command line asks for, cut at -t."""
+        options = self.options
+        asked = PlanOptions(
+            self.asked_rate,
+            self.asked_duration_s,
+            self.asked_users or DEFAULT_MAX_IN_FLIGHT,
+            int(options.seed),
+            str(options.harness_salt),
+            options,
+        )
+        plan = self.user_class.plan(asked)
+        if self.asked_duration_s is not None and not isinstance(plan, ReactivePlan):
+            plan = cut_at(plan, self.asked_duration_s)
+        if plan.num_arrivals == 0:
+            raise UsageError(f"the plan holds no request in its {plan.duration_s:g} s; raise -r or -t")
+        return plan
+
+    # -- the life of a run ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A test starts. Raises HarnessError when it cannot."""
+        self.manifest = self.directory = self.run = self._ending = None  # of an earlier run in this process
+        if self.worker is not None:
+            self._start_share(self.worker)
+        elif self.master is not None:
+            self._start_workers(self.master)
+        else:
+            self._start_alone()
+
+    def stop(self) -> None:
+        """The test has stopped: users are gone. Returns when every record is written, and what came of the run is known."""
+        if self._ending is None:
+            # A greenlet of its own: a second signal kills the one that we are called from.
+            self._ending = gevent.spawn(self._end)
+        self._ending.join()
+
+    def leave(self) -> None:
+        """The process ends."""
+        if self._ending is not None:
+            self._ending.join()
+        if self.worker is not None:
+            self.worker.hand_over()
+        if self.master is not None:
+            for pid in end_children(self.master.pids(), _CHILDREN_S):
+                _LOG.warning("killed the worker process %d, which did not end by itself", pid)
+
+    def _start_alone(self) -> None:
+        settings, plan, directory = self._prepare(1)
+        run = self._make_run(settings, plan, on_finished=lambda: None)
+        self._take(run)
+        origin = time.monotonic() + _LEAD_S
+        run.begin(origin, directory.path)
+        self._note_begin(origin, local=run)
+
+    def _start_workers(self, master: MasterEnd) -> None:
+        names = master.names()
+        settings, plan, directory = self._prepare(max(1, len(names)))
+        # Custom options reach the workers with Locust's message to spawn; its own -u, -r and -t do not.
+        self.options.harness_settings = asdict(settings)
+        self.options.harness_shares = {name: index for index, name in enumerate(names)}
+        self.options.harness_asked = [self.asked_rate, self.asked_duration_s, self.asked_users]
+        ends_after_s = plan.duration_s + settings.drain_s
+        master.start(settings.uid, names, directory.path, ends_after_s, on_begin=self._note_begin)
+
+    def _start_share(self, worker: WorkerEnd) -> None:
+        options = self.options
+        self.asked_rate, self.asked_duration_s, self.asked_users = options.harness_asked
+        index = options.harness_shares.get(self.environment.runner.client_id)
+        if index is None:
+            _LOG.warning("this worker came after the start of the run: it has no share of it")
+            return
+        settings = replace(RunSettings(**options.harness_settings), shard_index=index)
+
+        def make(on_finished: Callable[[], None], left_alone: Callable[[], str | None]) -> LoadRun:
+            run = self._make_run(settings, self.plan(), on_finished=on_finished, left_alone=left_alone)
+            self._take(run)
+            return run
+
+        worker.start(settings, make)
+
+    def _make_run(self, settings: RunSettings, plan: LoadPlan, **hooks: Any) -> LoadRun:
+        return LoadRun(settings, plan, self.user_class.__name__, **hooks)
+
+    def _take(self, run: LoadRun) -> None:
+        self.run = self.user_class.load_run = run
+        self._sentry = gevent.spawn(self._keep_watch, run)
+
+    def _keep_watch(self, run: LoadRun) -> None:
+        """Break the run off when it must not go on: what is in flight is recorded as it stands."""
+        while run.broken_off is None:
+            if run.finished:
+                return
+            gevent.sleep(_GLANCE_S)
+        _LOG.error("the run is broken off: %s", run.broken_off)
+        self.environment.runner.user_greenlets.kill(block=True)
+        if not run.finished:
+            run.finish()
+
+    # -- the end of a run ----------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        if self._sentry is not None:
+            self._sentry.kill()
+        if self.watch is not None and self.master is None:
+            self.watch.stop()
+        run, self.user_class.load_run = self.run, None
+        if self.worker is not None:
+            self.worker.end()
+        elif self.manifest is not None:
+            if self.master is not None:
+                self._end_workers(self.master, self.manifest)
+            elif run is not None:
+                self._end_alone(run, self.manifest)
+            self._conclude()
+
+    def _end_alone(self, run: LoadRun, manifest: Manifest) -> None:
+        reason = run.ended_because if run.finished else self.interrupted_by or "stopped by hand"
+        run.shut()
+        manifest.stop_reason = reason or run.collector_error
+        manifest.ended_how = _how(manifest.stop_reason, drained=run.drained)
+
+    def _end_workers(self, master: MasterEnd, manifest: Manifest) -> None:
+        master.end(self.interrupted_by or "stopped by hand")
+        if self.watch is not None:  # the workers have said their last totals
+            self.watch.stop()
+        assert master.roster is not None
+        manifest.stop_reason, manifest.lost_workers = master.roster.stop, master.losses()
+        manifest.ended_how = _how(manifest.stop_reason, drained=master.roster.drained)
+        if manifest.lost_workers and manifest.stop_reason is None:
+            manifest.ended_how = "workers were lost"
+
+    def _conclude(self) -> None:
+        """Fold the run and let the verdict be the exit code. What cannot be written is said, and makes it 2."""
+        assert self.manifest is not None
+        assert self.directory is not None
+        self.manifest.ended_at = round(time.time() - self.manifest.started_wall, 3)
+        try:
+            self.directory.write_manifest(self.manifest)
+        except HarnessError as error:
+            self.fail(error)
+        try:
+            self._judge(self.directory)
+        except HarnessError as error:
+            self.fail(error)
+
+    def _judge(self, directory: RunDirectory) -> None:
+        data = load_run(open_run(directory.path))
+        summary = summarize(data)
+        # A start that failed later in this process has set a code of its own; a good run does not take it back.
+        self.environment.process_exit_code = max(self.environment.process_exit_code or 0, summary.verdict.exit_code)
+        if self.options.progress:
+            # `harness run` prints the summary; Locust's tables have two significant digits and would only confuse.
+            logging.getLogger("locust.stats_logger").disabled = True
+        else:
+            sys.stdout.write(f"{summary_text(summary)}\n\n")
+            sys.stdout.write("".join(f"  {line}\n" for line in self.user_class.conclusion(data)))
+            sys.stdout.write(f"  run         {directory.path}\n  page        harness report {directory.path}\n")
+            sys.stdout.flush()
+        directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
+
+    def fail(self, error: HarnessError) -> None:
+        """A failure of the tool: said in one line, and exit code 2."""
+        _LOG.error("%s", error)
+        self.environment.process_exit_code = 2
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _prepare(self, num_workers: int) -> tuple[RunSettings, LoadPlan, RunDirectory]:
+        options, host = self.options, self.environment.host
+        if num_workers > 1 and self.user_class.one_process:
+            raise UsageError(f"{self.user_class.__name__} needs all answers in one process: run it without workers")
+        plan, wall = self.plan(), time.time()
+        permission = permission_of(options)
+        note = admit(host, permission)
+        require_end(plan, options)
+        if note is not None:
+            _LOG.info("%s", note)
+        scenario = Path(sys.modules[self.user_class.__module__].__file__ or self.user_class.__name__).stem
+        model = choose_model(host, options.model)
+        target = str(parse_target(host))
+        prices = prices_of(options, target, [model], wall)
+        self.directory = create_run(self._path(scenario, wall))
+        settings = RunSettings(
+            run_id=self.directory.name,
+            uid=uuid4().hex,
+            path=str(self.directory.path.resolve()),
+            scenario=scenario,
+            target=target,
+            model=model,
+            stream=not options.whole,
+            exact_length=not options.any_length,
+            seed=int(options.seed),
+            salt=options.harness_salt,
+            protocol=self.user_class.dialect.name,
+            fresh_connections=options.fresh_connections,
+            num_retries=options.retries,
+            read_timeout_s=float(options.timeout),
+            max_in_flight=self.asked_users or DEFAULT_MAX_IN_FLIGHT,
+            drain_s=float(options.drain),
+            shard_index=0,
+            num_shards=num_workers,
+            objective=options.objective,
+            budget_usd=float(options.budget) if options.budget else None,  # the web UI's form gives text
+            prices=None if prices is None else prices.plain(),
+            price_source="" if prices is None else prices.source,
+            allowed_hosts=tuple(sorted(permission.hosts)),
+            plain_http=permission.plain_http,
+        )
+        self.manifest = self._manifest(settings, plan, wall)
+        self.directory.write_manifest(self.manifest)
+        return settings, plan, self.directory
+
+    def _path(self, scenario: str, wall: float) -> Path:
+        """Where the run goes. `--out` is the first run's; others of this process (the web UI starts them) are put beside it."""
+        self._num_runs += 1
+        if not self.options.out:
+            return next_free(Path("runs") / f"{scenario}-{file_stamp(wall)}")
+        asked = Path(self.options.out)
+        return asked if self._num_runs == 1 else next_free(asked)
+
+    def _note_begin(self, origin: float, local: LoadRun | None = None) -> None:
+        """The run's instant zero is known, by this machine's monotonic clock."""
+        assert self.manifest is not None
+        assert self.directory is not None
+        self.manifest.started_wall = time.time() + origin - time.monotonic()
+        self.directory.write_manifest(self.manifest)
+        course = Course(
+            run_id=self.manifest.run_id,
+            scenario=self.manifest.scenario,
+            target=self.manifest.target,
+            model=self.manifest.model,
+            directory=str(self.directory.path),
+            num_planned=self.manifest.num_planned,
+            duration_s=self.manifest.duration_s,
+            drain_s=float(self.options.drain),
+            reactive=self.manifest.reactive,
+            num_workers=self.manifest.num_workers,
+        )
+        self.watch = Watch(
+            course,
+            lambda: time.monotonic() - origin,
+            LiveBoard() if self.master is None else self.master.board,
+            local=None if local is None else local.look,
+            lost=tuple if self.master is None else self.master.lost,
+            progress=Progress() if self.options.progress else None,
+        )
+
+    def _manifest(self, settings: RunSettings, plan: LoadPlan, wall: float) -> Manifest:
+        own = {name: value for name, value in vars(self.options).items() if name in _own_options(self.environment)}
+        return Manifest(
+            run_id=settings.run_id,
+            uid=settings.uid,
+            scenario=settings.scenario,
+            target=settings.target,
+            model=settings.model,
+            seed=settings.seed,
+            command=["locust", *(shlex.quote(word) for word in sys.argv[1:])],
+            options=own,
+            plan=plan.describe(),
+            num_planned=plan.num_arrivals,
+            duration_s=plan.duration_s,
+            max_in_flight=settings.max_in_flight,
+            num_workers=settings.num_shards,
+            started_wall=wall,
+            versions=versions(),
+            machine=machine(),
+            reactive=isinstance(plan, ReactivePlan),
+            objectives=objectives_of(plan, self.options.objective),
+            certificate=attached(machine(), versions(), certificate_path(os.environ)),
+        )
+
+
+def _how(stop_reason: str | None, *, drained: bool) -> str:
+    if stop_reason is not None:
+        return "stopped early"
+    return "complete" if drained else "drain timed out"
+
+
+def _own_options(environment: Environment) -> set[str]:
+    """The options that Locust does not know: ours and the scenario's."""
+    from locust.argument_parser import default_args_dict
+
+    hidden = {"harness_settings", "harness_shares", "harness_asked", "harness_salt"}
+    return set(vars(environment.parsed_options)) - set(default_args_dict()) - hidden

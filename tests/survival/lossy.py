@@ -1,0 +1,42 @@
+"""As steady.py, where a quarter of the messages between master and workers is lost on its way."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from typing import Any
+
+from locust import events
+
+from harness.streams import keyed_uniform
+from tests.survival.steady import SteadyUser
+
+__all__ = ["SteadyUser"]
+
+
+class _Lossy:
+    """A socket that loses a quarter of the messages that are the harness's own."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._numbers = count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def send(self, packed: bytes, flags: int = 0) -> None:
+        if not self._is_lost(packed):
+            self._socket.send(packed, flags)
+
+    def send_multipart(self, parts: list[bytes], flags: int = 0) -> None:
+        if not self._is_lost(parts[1]):
+            self._socket.send_multipart(parts, flags)
+
+    def _is_lost(self, packed: bytes) -> bool:
+        return b"harness_" in packed and keyed_uniform(os.getpid(), "lost", str(next(self._numbers))) < 0.25
+
+
+@events.init.add_listener
+def lose_messages(environment: Any, **_: Any) -> None:
+    end = getattr(environment.runner, "server", None) or getattr(environment.runner, "client", None)
+    end.socket = _Lossy(end.socket)
