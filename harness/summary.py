@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.delivery import Delivery, measure_delivery
+from harness.doctor.certificate import Attached
 from harness.goodput import Goodput, goodput
 from harness.instrument import Instrument, judge_instrument
 from harness.quantiles import Distribution, distribution
@@ -86,6 +87,7 @@ class Summary(msgspec.Struct, kw_only=True):
     delivery: Delivery
     goodput: Goodput | None = None
     cost_usd: float | None = None
+    certificate: Attached | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def summarize(run: RunData) -> Summary:
         delivery=delivery,
         goodput=goodput(table, manifest.objectives, manifest.duration_s),
         cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
+        certificate=manifest.certificate,
     )
 
 

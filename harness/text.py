@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.delivery import Delivery
+from harness.doctor.certificate import certificate_text
 from harness.goodput import Goodput
 from harness.quantiles import Distribution, samples_needed
 from harness.summary import Summary
@@ -99,6 +100,8 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
         ("instrument", instrument.state if instrument.state == "NONE" else f"{instrument.state}; {lags}"),
     ]
     lines += [("", reason) for reason in instrument.reasons]
+    if instrument.state != "NONE":
+        lines.append(("certificate", certificate_text(summary.certificate)))
     if summary.truth is not None:
         error = summary.truth.ttft_error
         cells = f"p50 {percentile_cell(error, 50)} ms, p99 {percentile_cell(error, 99)} ms"

@@ -12,7 +12,7 @@ from harness.text import milliseconds, percentile_cell
 from reports.numbers import MISSING, NOT_MEASURED, bytes_, count, share, value_text, wall_time
 from reports.tables import TextTable
 
-__all__ = ["environment_tables", "instrument_rows", "reproduce", "truth_rows"]
+__all__ = ["certificate_rows", "environment_tables", "instrument_rows", "reproduce", "truth_rows"]
 
 
 def instrument_rows(summary: Summary) -> list[TextTable]:
@@ -31,6 +31,25 @@ def instrument_rows(summary: Summary) -> list[TextTable]:
         TextTable("Lags of the instrument, ms", ["ms", "samples", "p50", "p99", "max"], lags),
         TextTable("State of the instrument", ["", ""], facts),
     ]
+
+
+def certificate_rows(manifest: Manifest) -> list[TextTable]:
+    """What `harness doctor` found out about the machine; no table where it was never asked, or nothing was measured."""
+    found = manifest.certificate
+    if found is None:
+        return []
+    facts = [
+        ["state", found.state if not found.stale else f"stale: {'; '.join(found.stale)}"],
+        ["made", wall_time(found.made_wall)],
+        ["added to the median TTFT of 40 streams, ms", milliseconds(found.added_p50_s)],
+        [f"added to its p{found.tail_percent:g}, ms", milliseconds(found.added_tail_s)],
+        ["error of the gap between chunks, p99, ms", milliseconds(found.itl_error_p99_s)],
+        ["streams at once within the error budget of 5 ms", _or_not_measured(count(found.max_streams))],
+        ["chunks per second within it", _or_not_measured(count(found.max_chunks_per_s))],
+        ["step of the clock, µs", f"{found.resolution_s * 1e6:.2f}"],
+        ["kernel receive stamps", "yes" if found.receive_stamps else "no"],
+    ]
+    return [TextTable("Calibration certificate of this machine", ["", ""], facts)]
 
 
 def truth_rows(summary: Summary) -> list[TextTable]:

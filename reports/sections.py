@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from harness.summary import RunData, Summary, samples
 from reports import chart_tables, curves, figures, series
-from reports.about_tables import environment_tables, instrument_rows, truth_rows
+from reports.about_tables import certificate_rows, environment_tables, instrument_rows, truth_rows
 from reports.buckets import Buckets, time_buckets
 from reports.delivery_tables import delivery_rows
 from reports.tables import TextTable, equality_rows, error_rows, metric_rows, outcome_rows
@@ -177,4 +177,10 @@ def _instrument(run: RunData, summary: Summary) -> Section:
         else "Truth against the mock's ledger: not measured. There is no ledger on the clock of the records."
     )
     chart = Chart("instrument-chart", "Lag and CPU of the load processes", caption, figure, rows)
-    return Section("instrument", "Instrument", note, [chart], [*instrument_rows(summary), *truth_rows(summary)])
+    return Section(
+        "instrument",
+        "Instrument",
+        note,
+        [chart],
+        [*instrument_rows(summary), *truth_rows(summary), *certificate_rows(run.manifest)],
+    )

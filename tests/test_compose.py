@@ -101,7 +101,8 @@ def test_the_services_come_up_and_a_run_completes_on_two_workers(tmp_path: Path)
     ports = dict(zip((8000, 8089, 5557), _free_ports(3), strict=True))
     found = _compose(MOCK="instant", RATE="20", DURATION="2s", WORKERS="2")["services"]
     with ExitStack() as stack:
-        logs, processes = {}, []
+        logs: dict[str, Path] = {}
+        processes = []
         for name in ("mock", "master", "worker", "worker"):
             process, log = stack.enter_context(_running(_local(found[name]["command"], ports), tmp_path, len(logs)))
             logs[f"{name}-{process.pid}"] = log

@@ -234,7 +234,7 @@ def certificate_text(certificate: Attached | None) -> str:
 
 
 def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1e3:.2f}"
+    return "–" if seconds is None else f"{round(seconds * 1e3, 2) + 0.0:.2f}"  # + 0.0: no -0.00
 
 
 def best_of(levels: Sequence[Level]) -> tuple[Level | None, str | None]:

@@ -91,4 +91,4 @@ def _cells(level: Level) -> list[str]:
 
 
 def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1e3:.2f}"
+    return "–" if seconds is None else f"{round(seconds * 1e3, 2) + 0.0:.2f}"  # + 0.0: no -0.00

@@ -47,7 +47,7 @@ class MasterEnd:
         self._ended = False
         self._collectors: dict[str, Any] = {}  # greenlets, by worker
         self._download: Download | None = None
-        self._piece: Piece | None = None  # the one that was asked for
+        self._pieces: list[Piece] = []  # that have come
         self._came = Event()
         self._problems: dict[str, str] = {}  # by worker: why its files are not here
         self._num_told = 0
@@ -215,12 +215,13 @@ class MasterEnd:
         assert self.roster is not None
         until = time.monotonic() + _PATIENCE_S
         while download.offset < download.file.size:
-            before, self._piece = download.offset, None
+            before = download.offset
+            self._pieces.clear()
             self._came.clear()
             self._send(PULL, Pull(uid=self.roster.uid, name=download.file.name, offset=before), member.name)
             self._came.wait(_ASK_AGAIN_S)
-            if self._piece is not None:
-                download.take(self._piece.offset, self._piece.data)
+            for piece in self._pieces:
+                download.take(piece.offset, piece.data)
             if download.offset > before:
                 until = time.monotonic() + _PATIENCE_S
             elif time.monotonic() > until:
@@ -231,7 +232,7 @@ class MasterEnd:
         if piece is None or download is None or roster is None or msg.node_id not in roster.members:
             return
         if (piece.uid, piece.name, piece.offset) == (roster.uid, download.file.name, download.offset):
-            self._piece = piece
+            self._pieces.append(piece)
             self._came.set()
 
     def _is_taken(self, member: Member) -> bool:

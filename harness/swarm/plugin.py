@@ -19,12 +19,12 @@ from harness.swarm.children import die_with_parent
 from harness.swarm.discretion import be_discreet
 from harness.swarm.guarding import admit, permission_of, require_end
 from harness.swarm.options import add_options
+from harness.swarm.preparing import Asked, plan_of
 from harness.swarm.probe import choose_model
 from harness.swarm.rpc import bind_to_loopback, harden, warn_of_open_port
 from harness.swarm.shape import OneEach, PlanShape
 from harness.swarm.swarm import Swarm
-from harness.swarm.transport import api_key
-from harness.swarm.transport import parse_target
+from harness.swarm.transport import api_key, parse_target
 from harness.swarm.users import LLMUser
 from harness.swarm.webui import attach
 
@@ -103,12 +103,12 @@ def _interrupt(swarm: Swarm, signum: signal.Signals) -> None:
 def _read_asked(swarm: Swarm) -> None:
     """Take Locust's -u, -r and -t as given, before Locust replaces what is missing by 1."""
     options = swarm.options
-    swarm.asked_users, swarm.asked_rate = options.num_users, options.spawn_rate
     if options.num_users is not None and options.num_users < 1:
         raise UsageError(f"-u {options.num_users}: at least one request must be allowed in flight")
     if options.spawn_rate is not None and not options.spawn_rate > 0:
         raise UsageError(f"-r {options.spawn_rate:g}: the arrival rate must be positive")
-    swarm.asked_duration_s = float(options.run_time) if options.run_time else None
+    duration_s = float(options.run_time) if options.run_time else None
+    swarm.asked = Asked(options.spawn_rate, duration_s, options.num_users)
 
 
 def _check_before_start(swarm: Swarm) -> None:
@@ -117,9 +117,9 @@ def _check_before_start(swarm: Swarm) -> None:
         raise UsageError("no server to load: give its root with --host, like http://127.0.0.1:8000")
     parse_target(host)
     permission = permission_of(options)
-    require_end(swarm.plan(), options)
+    require_end(plan_of(swarm.user_class, options, swarm.asked), options)
     admit(host, permission)
-    choose_model(host, options.model)
+    choose_model(host, options.model, swarm.user_class.dialect.headers)
 
 
 def _start(swarm: Swarm) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shlex
 import sys
 import time
 from argparse import Namespace
@@ -12,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import gevent
 import msgspec
@@ -20,22 +17,18 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from harness.clock import file_stamp
-from harness.doctor.certificate import attached, certificate_path
-from harness.errors import HarnessError, UsageError
+from harness.dialects.table import dialect_of
+from harness.errors import HarnessError
 from harness.live import LiveBoard
 from harness.live_report import Course
-from harness.objectives import objectives_of
-from harness.plan import LoadPlan, ReactivePlan, cut_at
-from harness.store import Manifest, RunDirectory, create_run, machine, next_free, open_run, versions
+from harness.plan import LoadPlan
+from harness.store import Manifest, RunDirectory, create_run, next_free, open_run
 from harness.summary import load_run, summarize
 from harness.swarm.children import end_children
-from harness.swarm.guarding import admit, permission_of, prices_of, require_end
 from harness.swarm.master import MasterEnd
-from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions
-from harness.swarm.probe import choose_model
+from harness.swarm.preparing import Asked, manifest_of, plan_of, prepare
 from harness.swarm.progress import Progress
 from harness.swarm.run import LoadRun, RunSettings
-from harness.swarm.transport import parse_target
 from harness.swarm.users import LLMUser
 from harness.swarm.watch import Watch
 from harness.swarm.worker import WorkerEnd
@@ -55,9 +48,7 @@ class Swarm:
 
     environment: Environment
     user_class: type[LLMUser]
-    asked_rate: float | None = None
-    asked_duration_s: float | None = None
-    asked_users: int | None = None
+    asked: Asked = field(default_factory=Asked)
     master: MasterEnd | None = None
     worker: WorkerEnd | None = None
     watch: Watch | None = None  # what there is to be seen of the run, or of the last one
@@ -96,24 +87,6 @@ class Swarm:
         if self.master is not None:
             return self.master.over
         return self.run is None or self.run.finished
-
-    def plan(self) -> LoadPlan:
-        """The plan the command line asks for, cut at -t."""
-        options = self.options
-        asked = PlanOptions(
-            self.asked_rate,
-            self.asked_duration_s,
-            self.asked_users or DEFAULT_MAX_IN_FLIGHT,
-            int(options.seed),
-            str(options.harness_salt),
-            options,
-        )
-        plan = self.user_class.plan(asked)
-        if self.asked_duration_s is not None and not isinstance(plan, ReactivePlan):
-            plan = cut_at(plan, self.asked_duration_s)
-        if plan.num_arrivals == 0:
-            raise UsageError(f"the plan holds no request in its {plan.duration_s:g} s; raise -r or -t")
-        return plan
 
     # -- the life of a run ---------------------------------------------------------------------------
 
@@ -158,21 +131,25 @@ class Swarm:
         # Custom options reach the workers with Locust's message to spawn; its own -u, -r and -t do not.
         self.options.harness_settings = asdict(settings)
         self.options.harness_shares = {name: index for index, name in enumerate(names)}
-        self.options.harness_asked = [self.asked_rate, self.asked_duration_s, self.asked_users]
+        self.options.harness_asked = asdict(self.asked)
         ends_after_s = plan.duration_s + settings.drain_s
         master.start(settings.uid, names, directory.path, ends_after_s, on_begin=self._note_begin)
 
     def _start_share(self, worker: WorkerEnd) -> None:
         options = self.options
-        self.asked_rate, self.asked_duration_s, self.asked_users = options.harness_asked
+        self.asked = Asked(**options.harness_asked)
         index = options.harness_shares.get(self.environment.runner.client_id)
         if index is None:
             _LOG.warning("this worker came after the start of the run: it has no share of it")
             return
         settings = replace(RunSettings(**options.harness_settings), shard_index=index)
+        if options.protocol:  # asked of the master; this process may have been started without
+            self.user_class.dialect = dialect_of(options.protocol)
 
         def make(on_finished: Callable[[], None], left_alone: Callable[[], str | None]) -> LoadRun:
-            run = self._make_run(settings, self.plan(), on_finished=on_finished, left_alone=left_alone)
+            run = self._make_run(
+                settings, plan_of(self.user_class, options, self.asked), on_finished=on_finished, left_alone=left_alone
+            )
             self._take(run)
             return run
 
@@ -266,49 +243,13 @@ class Swarm:
     # -- inside --------------------------------------------------------------------------------------
 
     def _prepare(self, num_workers: int) -> tuple[RunSettings, LoadPlan, RunDirectory]:
-        options, host = self.options, self.environment.host
-        if num_workers > 1 and self.user_class.one_process:
-            raise UsageError(f"{self.user_class.__name__} needs all answers in one process: run it without workers")
-        plan, wall = self.plan(), time.time()
-        permission = permission_of(options)
-        note = admit(host, permission)
-        require_end(plan, options)
-        if note is not None:
-            _LOG.info("%s", note)
-        scenario = Path(sys.modules[self.user_class.__module__].__file__ or self.user_class.__name__).stem
-        model = choose_model(host, options.model)
-        target = str(parse_target(host))
-        prices = prices_of(options, target, [model], wall)
-        self.directory = create_run(self._path(scenario, wall))
-        settings = RunSettings(
-            run_id=self.directory.name,
-            uid=uuid4().hex,
-            path=str(self.directory.path.resolve()),
-            scenario=scenario,
-            target=target,
-            model=model,
-            stream=not options.whole,
-            exact_length=not options.any_length,
-            seed=int(options.seed),
-            salt=options.harness_salt,
-            protocol=self.user_class.dialect.name,
-            fresh_connections=options.fresh_connections,
-            num_retries=options.retries,
-            read_timeout_s=float(options.timeout),
-            max_in_flight=self.asked_users or DEFAULT_MAX_IN_FLIGHT,
-            drain_s=float(options.drain),
-            shard_index=0,
-            num_shards=num_workers,
-            objective=options.objective,
-            budget_usd=float(options.budget) if options.budget else None,  # the web UI's form gives text
-            prices=None if prices is None else prices.plain(),
-            price_source="" if prices is None else prices.source,
-            allowed_hosts=tuple(sorted(permission.hosts)),
-            plain_http=permission.plain_http,
-        )
-        self.manifest = self._manifest(settings, plan, wall)
-        self.directory.write_manifest(self.manifest)
-        return settings, plan, self.directory
+        wall = time.time()
+        settings, plan = prepare(self.user_class, self.environment.host, self.options, self.asked, num_workers, wall)
+        directory = self.directory = create_run(self._path(settings.scenario, wall))
+        settings = replace(settings, run_id=directory.name, path=str(directory.path.resolve()))
+        self.manifest = manifest_of(settings, plan, self.options, wall)
+        directory.write_manifest(self.manifest)
+        return settings, plan, directory
 
     def _path(self, scenario: str, wall: float) -> Path:
         """Where the run goes. `--out` is the first run's; others of this process (the web UI starts them) are put beside it."""
@@ -345,40 +286,8 @@ class Swarm:
             progress=Progress() if self.options.progress else None,
         )
 
-    def _manifest(self, settings: RunSettings, plan: LoadPlan, wall: float) -> Manifest:
-        own = {name: value for name, value in vars(self.options).items() if name in _own_options(self.environment)}
-        return Manifest(
-            run_id=settings.run_id,
-            uid=settings.uid,
-            scenario=settings.scenario,
-            target=settings.target,
-            model=settings.model,
-            seed=settings.seed,
-            command=["locust", *(shlex.quote(word) for word in sys.argv[1:])],
-            options=own,
-            plan=plan.describe(),
-            num_planned=plan.num_arrivals,
-            duration_s=plan.duration_s,
-            max_in_flight=settings.max_in_flight,
-            num_workers=settings.num_shards,
-            started_wall=wall,
-            versions=versions(),
-            machine=machine(),
-            reactive=isinstance(plan, ReactivePlan),
-            objectives=objectives_of(plan, self.options.objective),
-            certificate=attached(machine(), versions(), certificate_path(os.environ)),
-        )
-
 
 def _how(stop_reason: str | None, *, drained: bool) -> str:
     if stop_reason is not None:
         return "stopped early"
     return "complete" if drained else "drain timed out"
-
-
-def _own_options(environment: Environment) -> set[str]:
-    """The options that Locust does not know: ours and the scenario's."""
-    from locust.argument_parser import default_args_dict
-
-    hidden = {"harness_settings", "harness_shares", "harness_asked", "harness_salt"}
-    return set(vars(environment.parsed_options)) - set(default_args_dict()) - hidden

@@ -155,7 +155,8 @@ class Transport:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
-        self._ears.watch.stop()
+        if "_ears" in self.__dict__:
+            self._ears.watch.stop()
         self._wants_stamps.close()
 
     # -- inside --------------------------------------------------------------------------------------

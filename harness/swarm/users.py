@@ -150,7 +150,7 @@ class LLMUser(User):
             elif not flying or not isinstance(run.plan, ReactivePlan) or run.now() >= run.drain_until:
                 return
             else:
-                self._news.wait(run.drain_until - run.now())
+                self._news.wait(min(run.drain_until - run.now(), _GLANCE_S))  # who told the news is still flying then
 
     def _headers(self, request_id: str, arrival: Arrival) -> dict[str, str]:
         told = mock_headers(ask_of(arrival))

@@ -42,6 +42,7 @@ SCRIPT: dict[str, tuple[str, tuple[str, str | None], tuple[str, str | None]]] = 
     "slow_headers": ("delay: 400ms", OK, OK),
 }
 NUM_GOOD = 20
+OTHER_PROTOCOLS = ["openai-completions", "openai-responses", "anthropic-messages"]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,15 @@ def told(server: MockServer) -> dict[str, dict[str, Any]]:
         "end_after_s": 10.0,
         "num_requests": 1,
         "timed": False,
+        "protocol": "openai-chat",
     }
     jobs = [{**common, "name": kind, "model": kind, "stream": True} for kind in SCRIPT]
     jobs += [{**common, "name": f"{kind}-whole", "model": kind, "stream": False} for kind in SCRIPT]
+    jobs += [
+        {**common, "name": f"{kind}-{protocol}", "model": kind, "stream": True, "protocol": protocol}
+        for kind in SCRIPT
+        for protocol in OTHER_PROTOCOLS
+    ]
     jobs += [{**common, "name": f"good-{n}", "model": "good", "stream": n % 2 > 0} for n in range(NUM_GOOD)]
     return ask_all(jobs)
 
@@ -83,6 +90,13 @@ def test_the_load_side_calls_it_by_its_name(told: dict[str, dict[str, Any]], kin
     for name, (outcome, error_kind) in zip((kind, f"{kind}-whole"), expected, strict=True):
         (record,) = told[name]["records"]
         assert (record["outcome"], record["error_kind"]) == (outcome, error_kind), record["error_text"]
+
+
+@pytest.mark.parametrize("protocol", OTHER_PROTOCOLS)
+@pytest.mark.parametrize("kind", SCRIPT)
+def test_it_has_that_name_in_every_protocol(told: dict[str, dict[str, Any]], kind: str, protocol: str) -> None:
+    (record,) = told[f"{kind}-{protocol}"]["records"]
+    assert (record["outcome"], record["error_kind"]) == SCRIPT[kind][1], record["error_text"]
 
 
 def test_no_good_request_is_harmed(told: dict[str, dict[str, Any]]) -> None:

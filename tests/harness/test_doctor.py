@@ -173,7 +173,7 @@ def test_loads_last_until_a_99th_percentile_is_supported() -> None:
     ],
 )
 def test_what_makes_a_certificate_limited(
-    clocks: dict[str, float], base: dict[str, float], load_average: float, complaint: str
+    clocks: dict[str, Any], base: dict[str, Any], load_average: float, complaint: str
 ) -> None:
     fields = {name: getattr(CLOCKS, name) for name in CLOCKS.__struct_fields__}
     state, reasons = judge(Clocks(**(fields | clocks)), _level(**base), load_average, 2)

@@ -248,6 +248,30 @@ def test_a_run_that_was_stopped_says_so_instead_of_missing_records() -> None:
     assert stopped.reasons == ["the run was stopped after 8 s: 90 of 100 planned requests were not sent"]
 
 
+def test_a_run_that_was_stopped_says_why() -> None:
+    fields: dict[str, Any] = {"ended_how": "stopped early", "stop_reason": "the budget is spent", "ended_at": 8.2}
+    stopped = _judge(_on_time(), num_planned=100, num_missing=90, **fields)
+    assert stopped.reasons == [
+        "the run was stopped after 8 s (the budget is spent): 90 of 100 planned requests were not sent"
+    ]
+    assert _judge(_on_time(), **fields).state == "VALID"  # by then everything was sent
+    reactive = _judge(_on_time(), reactive=True, **fields)  # nobody knows what would have followed
+    assert (reactive.state, reactive.reasons) == ("INVALID", ["the run was stopped after 8 s (the budget is spent)"])
+
+
+def test_a_plan_that_goes_on_from_answers_needs_an_end() -> None:
+    assert _judge(_on_time(), reactive=True, ended_how="complete").state == "VALID"
+    killed = _judge(_on_time(), reactive=True)
+    assert (killed.state, killed.reasons) == ("INVALID", ["the run has no end: the process that led it was killed"])
+
+
+def test_lost_workers_are_named_first() -> None:
+    lost = "worker 1 (load-2, pid 7) fell silent 3.0 s into the run; its records lie on load-2 in /x"
+    judged = _judge(_on_time(), num_planned=100, num_missing=90, ended_how="workers were lost", lost_workers=[lost])
+    assert judged.state == "INVALID"
+    assert judged.reasons[:2] == [lost, "90 of 100 planned requests left no record"]
+
+
 def test_a_stopped_run_with_a_killed_writer_may_have_lost_records() -> None:
     damaged = RecordFile(Path("records-1.jsonl"), problems=["records-1.jsonl has no footer: its writer was killed"])
     stopped = _judge(

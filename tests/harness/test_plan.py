@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.plan import Arrival, Materialized, Shard, cut_at
-from tests.harness.builders import LAW
+from harness.plan import Arrival, Heard, LoadPlan, Materialized, ReactivePlan, Shard, cut_at
+from harness.records import RequestRecord
+from harness.timetable import Timetable
+from tests.harness.builders import LAW, record
 
 
 def _plan(num: int) -> Materialized:
@@ -25,6 +31,39 @@ def test_shards_are_disjoint_and_together_the_plan(num: int, of: int) -> None:
     assert len(everything) == num  # nothing twice
     assert sorted(everything, key=lambda arrival: arrival.index) == list(plan.arrivals())
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@dataclass(frozen=True)
+class _Chains(Materialized):
+    """After each request so many more follow as its index says, at times of its own."""
+
+    def after(self, arrival: Arrival, record: RequestRecord, heard: Heard) -> Iterable[Arrival]:
+        if arrival.turn < arrival.index % 4:
+            yield replace(arrival, turn=arrival.turn + 1, at_s=arrival.at_s + 0.3 + arrival.index % 3)
+
+
+def _sent(plan: LoadPlan, shard: Shard) -> list[Arrival]:
+    """What one worker sends, follow-ups and all, as the open loop does it."""
+    timetable, sent = Timetable(shard.take(plan.arrivals())), []
+    while timetable.next_at() < inf:
+        sent.append(timetable.take())
+        if isinstance(plan, ReactivePlan):
+            timetable.add(plan.after(sent[-1], record(), Heard()))
+    return sent
+
+
+@LAW
+@given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 9), st.booleans())
+def test_what_all_workers_send_is_what_a_single_process_sends(instants: list[float], of: int, reactive: bool) -> None:
+    """Also of a plan that goes on from answers: what follows from a request is its own worker's."""
+    kind = _Chains if reactive else Materialized
+    plan = kind(tuple(Arrival(index, at, 10) for index, at in enumerate(sorted(instants))), 100.0)
+    together = [arrival for index in range(of) for arrival in _sent(plan, Shard(index, of))]
+    by_name = sorted(together, key=lambda arrival: (arrival.index, arrival.turn))
+    assert by_name == sorted(_sent(plan, Shard()), key=lambda arrival: (arrival.index, arrival.turn))
+    assert len({arrival.key for arrival in together}) == len(together)
+    if reactive:
+        assert len(together) == sum(1 + index % 4 for index in range(len(instants)))
 
 
 @LAW

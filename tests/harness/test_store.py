@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.errors import RunError, UsageError
 from harness.records import RecordFile
-from harness.store import RunDirectory, Sample, create_run, machine, open_run, versions
+from harness.store import RunDirectory, Sample, create_run, machine, next_free, open_run, versions
 from tests.harness.builders import LAW, manifest, record, write_records, write_run
 
 # -- names -----------------------------------------------------------------------------------------------
@@ -235,3 +235,32 @@ def test_the_machine_is_described_in_json() -> None:
     assert json.loads(json.dumps(found)) == found
     assert found["num_cpus"] >= 1
     assert found["memory_bytes"] > 2**20
+
+
+def test_the_next_free_name_is_beside_those_that_are_taken(tmp_path: Path) -> None:
+    assert next_free(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    assert next_free(tmp_path / "run") == tmp_path / "run"  # empty: nobody has taken it
+    for number, name in enumerate(("run", "run-2", "run-3"), start=2):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "manifest.json").touch()
+        assert next_free(tmp_path / "run") == tmp_path / f"run-{number}"
+
+
+def test_a_file_that_cannot_be_written_leaves_no_half_of_itself(tmp_path: Path) -> None:
+    script = (
+        "import resource, pathlib, sys\n"
+        "from harness.errors import RunError\n"
+        "from harness.store import RunDirectory\n"
+        "directory = RunDirectory(pathlib.Path(sys.argv[1]))\n"
+        "directory.write_atomically('summary.json', b'old')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try:\n"
+        "    directory.write_atomically('summary.json', b'x' * 1000)\n"
+        "except RunError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"cannot write {tmp_path / 'summary.json'}: File too large\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert (tmp_path / "summary.json").read_bytes() == b"old"

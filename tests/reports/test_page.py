@@ -9,8 +9,10 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from harness.doctor.certificate import Attached
 from harness.store import RunDirectory, Sample
 from reports.tables import OUTCOME_WORDS
 from tests.harness.builders import record, write_run
@@ -240,3 +242,26 @@ def test_asked_stands_beside_delivered(page: Page) -> None:
     assert rows["index of dispersion, 60 s"] == ["–", "–"]  # the run has not ten minutes
     sends = dict(page.tables()["Sends"])
     assert sends["held back by the harness"] == "1"
+
+
+def test_a_certificate_is_shown_and_a_stale_one_says_so(tmp_path: Path) -> None:
+    found = Attached(
+        made_wall=1.7e9,
+        state="OK",
+        added_p50_s=0.0002,
+        added_tail_s=0.0012,
+        tail_percent=99,
+        itl_error_p99_s=0.0009,
+        max_streams=160,
+        max_chunks_per_s=6800.0,
+        resolution_s=6e-8,
+        receive_stamps=True,
+        stale=[],
+    )
+    for stale, state in (([], "OK"), (["cpu"], "stale: cpu")):
+        certificate = msgspec.structs.replace(found, stale=stale)
+        shown = read(runs.page_of(write_run(tmp_path / state[:5], [[record()]], certificate=certificate)))
+        facts = dict(shown.tables()["Calibration certificate of this machine"])
+        assert facts["state"] == state
+        assert facts["chunks per second within it"] == "6,800"
+        assert facts["kernel receive stamps"] == "yes"

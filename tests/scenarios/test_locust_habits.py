@@ -126,3 +126,22 @@ def test_the_web_ui_starts_the_same_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert run.manifest.duration_s == 2
     assert len(run.table) == run.manifest.num_planned > 20  # 20 a second, Poisson
+
+
+def test_a_scenario_that_needs_all_answers_refuses_workers(tmp_path: Path) -> None:
+    scenario = tmp_path / "whole.py"
+    scenario.write_text(
+        "from scenarios.burst import BurstUser, add_options\n"
+        "class WholeUser(BurstUser):\n"
+        "    one_process = True\n"
+        "del BurstUser\n"
+    )
+    done = locust("-f", str(scenario), "--headless", "--host", "http://127.0.0.1:9", "--processes", "2")
+    assert done.returncode == 2
+    assert "WholeUser needs all answers in one process: run it without workers" in done.stderr
+
+
+def test_users_are_not_picked_in_the_web_ui() -> None:
+    done = locust("-f", "scenarios/burst.py", "--host", "http://127.0.0.1:9", "--class-picker", "--web-port", "0")
+    assert done.returncode == 2
+    assert "--class-picker would start users without their plan" in done.stderr

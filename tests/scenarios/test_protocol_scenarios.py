@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from harness.records import RequestRecord
 from harness.store import open_run
 from harness.summary import load_run
 from tests.conftest import REPOSITORY, mock_server
+from tests.scenarios.running import locust, rehearse
 
 
 def recorded(path: Path) -> list[RequestRecord]:
@@ -44,13 +43,11 @@ def e2e(record: RequestRecord) -> float:
     return record.done_at - record.intended_at
 
 
-def locust(url: str, scenario: str, out: Path, *words: str) -> str:
-    """What a run of stock Locust prints; its verdict is PASS."""
-    command = [sys.executable, "-m", "locust", "-f", scenario, "--headless", "--host", url, "--out", str(out), *words]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100)
-    assert done.returncode in (0, 2), (
-        done.stderr
-    )  # 2: a busy machine sent something late, which is not the question here
+def printed(url: str, scenario: str, out: Path, *words: str) -> str:
+    """What a run of stock Locust prints."""
+    done = locust(url, scenario, out, *words)
+    # 2: a busy machine sent something late, which is not the question here
+    assert done.returncode in (0, 2), done.stderr
     return done.stdout + done.stderr
 
 
@@ -73,7 +70,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Re
         def run(name: str) -> list[RequestRecord]:
             scenario, *words = RUNS[name]
             out = base / name.replace(" ", "-")
-            said = locust(url, scenario, out, "-t", "1s", "--batch-poll", "100ms", *words)
+            said = printed(url, scenario, out, "-t", "1s", "--batch-poll", "100ms", *words)
             assert (out / "manifest.json").is_file(), said
             return recorded(out)
 
@@ -134,7 +131,7 @@ def test_every_way_takes_its_own_road(runs: dict[str, list[RequestRecord]]) -> N
 @pytest.mark.realtime
 def test_an_endpoint_of_ones_own(tmp_path: Path) -> None:
     with assistant() as url:
-        locust(url, "tests/scenarios/own_endpoint.py", tmp_path / "run", "-r", "20", "-t", "1s", "--model", "ours")
+        printed(url, "tests/scenarios/own_endpoint.py", tmp_path / "run", "-r", "20", "-t", "1s", "--model", "ours")
     for record in recorded(tmp_path / "run"):
         assert (record.outcome, record.error_text, record.protocol) == ("ok", None, "our-assistant")
         assert record.num_output_tokens == record.planned_output_tokens == record.num_chunks
@@ -185,25 +182,11 @@ stack: [{priority_queue: {workers: 16}}]
 """
 
 
-def rehearse(deployment: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "harness.swarm.rehearsal",
-        str(deployment),
-        "-f",
-        "scenarios/streaming_vs_batch.py",
-    ]
-    return subprocess.run(
-        [*command, "--out", str(out), *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
-    )
-
-
 def test_what_streaming_and_batches_are_worth(tmp_path: Path) -> None:
     """Under load: a stream's first word is there long before a whole answer, which comes no later than the stream's last
     word; a batch waits behind both, at half the price for the same tokens."""
     (tmp_path / "priced.yaml").write_text(_PRICED)
-    done = rehearse(tmp_path / "priced.yaml", tmp_path / "run", "-r", "9", "-t", "120s")
+    done = rehearse(tmp_path / "priced.yaml", "streaming_vs_batch", tmp_path / "run", "-r", "9", "-t", "120s")
     assert done.returncode == 0, done.stderr
     ways = by_class(recorded(tmp_path / "run"))
     assert set(ways) == {"streamed", "whole", "batch"}
@@ -231,7 +214,7 @@ def test_what_streaming_and_batches_are_worth(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, words: list[str], message: str) -> None:
     (tmp_path / "priced.yaml").write_text(_PRICED)
-    done = rehearse(tmp_path / "priced.yaml", tmp_path / "run", "-r", "9", "-t", "5s", *words)
+    done = rehearse(tmp_path / "priced.yaml", "streaming_vs_batch", tmp_path / "run", "-r", "9", "-t", "5s", *words)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

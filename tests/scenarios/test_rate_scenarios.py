@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,9 @@ import pytest
 from harness.delivery import judge_delivery, measure_delivery
 from harness.records import RequestRecord
 from harness.store import open_run
-from harness.summary import RunData, load_run
-from tests.conftest import REPOSITORY, mock_server
+from harness.summary import load_run
+from tests.conftest import mock_server
+from tests.scenarios.running import locust, rehearse
 
 _LIMITED = """
 models: [{name: assistant, profile: h100-8b}]
@@ -31,11 +30,6 @@ models:
       autoscale: {policy: reactive, min: 1, max: 4, signal: requests, target: 10, interval: 15s, stabilization: 1m}
       cold_start: {decision: 15s, provision: 60s, driver: 0s, image: 0s, init: 35s, warm_node: false}
 """
-
-
-def rehearse(deployment: str, scenario: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.swarm.rehearsal", deployment, "-f", f"scenarios/{scenario}.py", *words]
-    return subprocess.run([*command, "--out", str(out)], cwd=REPOSITORY, capture_output=True, text=True, timeout=100)
 
 
 class Seen:
@@ -246,33 +240,17 @@ _PHASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def live_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, RunData]]:
-    """Every scenario once, two at a time."""
-    where = tmp_path_factory.mktemp("live")
-
-    def run(name: str) -> tuple[str, RunData]:
-        command = [sys.executable, "-m", "locust", "-f", f"scenarios/{name}.py", "--headless", "--host", url]
-        done = subprocess.run(
-            [*command, "--out", str(where / name), *_LIVE[name]],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.stdout + done.stderr, load_run(open_run(where / name))
-
-    with mock_server("instant") as url, ThreadPoolExecutor(2) as pool:
-        return dict(zip(_LIVE, pool.map(run, _LIVE), strict=True))
-
-
 @pytest.mark.realtime
-@pytest.mark.parametrize("name", _LIVE)
-def test_every_scenario_runs_by_stock_locust(name: str, live_runs: dict[str, tuple[str, RunData]]) -> None:
-    said, run = live_runs[name]
-    records = sorted(run.directory.records([]), key=lambda each: each.intended_at)
-    assert len(records) == run.manifest.num_planned > 5, said
-    assert {each.outcome for each in records} == {"ok"}
-    assert list(dict.fromkeys(each.phase for each in records)) == _PHASES[name]
-    assert run.manifest.duration_s == 1
-    assert "answered" in said
+def test_every_scenario_runs_by_stock_locust(tmp_path: Path) -> None:
+    """Each once, two at a time, in one test: processes of the test run would each make all of them."""
+    with mock_server("instant") as url, ThreadPoolExecutor(2) as pool:
+        ended = pool.map(lambda name: locust(url, name, tmp_path / name, *_LIVE[name]), _LIVE)
+        said = {name: done.stdout + done.stderr for name, done in zip(_LIVE, ended, strict=True)}
+    for name, text in said.items():
+        run = load_run(open_run(tmp_path / name))
+        records = sorted(run.directory.records([]), key=lambda each: each.intended_at)
+        assert len(records) == run.manifest.num_planned > 5, text
+        assert {each.outcome for each in records} == {"ok"}, name
+        assert list(dict.fromkeys(each.phase for each in records)) == _PHASES[name]
+        assert run.manifest.duration_s == 1
+        assert "answered" in text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +16,15 @@ from scipy import stats
 from harness.records import RequestRecord
 from harness.store import open_run
 from harness.virtual import Simulation, asked_load, run_in_virtual_time
-from tests.conftest import REPOSITORY, mock_server
+from tests.conftest import mock_server
+from tests.scenarios.running import Ended, locust, rehearse
 
 pytestmark = pytest.mark.realtime  # each starts a process
 
 
 def _rehearsed(out: Path, deployment: str, scenario: str, *words: str) -> tuple[list[RequestRecord], dict[str, Any]]:
     """Records by number and `stack.json` of a scenario in virtual time."""
-    command = [sys.executable, "-m", "harness.swarm.rehearsal", deployment, "-f", f"scenarios/{scenario}.py", *words]
-    command += ["--out", str(out), "--gaps-of", "0"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=110)
+    done = rehearse(deployment, scenario, out, "--gaps-of", "0", *words)
     assert done.returncode == 0, done.stderr
     return _records(out), json.loads((out / "stack.json").read_text())
 
@@ -241,10 +238,7 @@ def test_a_workload_file_is_the_same_in_both_commands(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_cannot_be(scenario: str, words: list[str], error: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.swarm.rehearsal", "golden", "-f", f"scenarios/{scenario}.py", *words]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run")], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
+    done = rehearse("golden", scenario, tmp_path / "run", *words)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert error in done.stderr
     assert not (tmp_path / "run").exists()
@@ -267,22 +261,9 @@ def test_stock_locust_runs_each_of_them(tmp_path: Path) -> None:
     """For 2 s, two at a time."""
     (tmp_path / "mix.yaml").write_text(_MIX + _LOOKING)
 
-    def run(name: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "locust",
-            "-f",
-            f"scenarios/{name}.py",
-            "--headless",
-            "--host",
-            url,
-            "-t",
-            "2s",
-        ]
-        command += ["--out", str(tmp_path / name), *_SCENARIOS[name]]
-        command += ["--workload", str(tmp_path / "mix.yaml")] if name == "workload" else []
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    def run(name: str) -> Ended:
+        file = ["--workload", str(tmp_path / "mix.yaml")] if name == "workload" else []
+        return locust(url, name, tmp_path / name, "-t", "2s", *_SCENARIOS[name], *file)
 
     with mock_server("instant") as url, ThreadPoolExecutor(2) as pool:
         ended = dict(zip(_SCENARIOS, pool.map(run, _SCENARIOS), strict=True))

@@ -36,7 +36,9 @@ class _Lossy:
         return b"harness_" in packed and keyed_uniform(os.getpid(), "lost", str(next(self._numbers))) < 0.25
 
 
-@events.init.add_listener
-def lose_messages(environment: Any, **_: Any) -> None:
-    end = getattr(environment.runner, "server", None) or getattr(environment.runner, "client", None)
+def _lose_messages(environment: Any, **_: Any) -> None:
+    end = environment.runner.server if hasattr(environment.runner, "server") else environment.runner.client
     end.socket = _Lossy(end.socket)
+
+
+events.init.add_listener(_lose_messages)

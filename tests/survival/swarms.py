@@ -156,6 +156,12 @@ def workers_of(master: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(master.pid).children()
 
 
+def listening(process: subprocess.Popen[str]) -> set[str]:
+    """The addresses on which a process accepts connections."""
+    sockets = psutil.Process(process.pid).net_connections("tcp")
+    return {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+
+
 def are_gone(processes: Sequence[psutil.Process]) -> bool:
     return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
 

@@ -12,24 +12,24 @@ import pytest
 from harness.store import open_run
 from harness.summary import load_run, summarize
 from tests.survival.pace import NUM
-from tests.survival.swarms import ended, free_port, server, swarm, wait_for
+from tests.survival.swarms import ended, free_port, listening, server, swarm, wait_for
 
 pytestmark = pytest.mark.realtime
 
 
-@pytest.mark.parametrize("words", [(), ("--processes", "2")], ids=["alone", "two workers"])
-def test_two_runs_one_after_the_other(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_two_runs_one_after_the_other(tmp_path: Path) -> None:
     out, port = tmp_path / "run", free_port()
     again = out.with_name("run-2")
     with server(tmp_path) as mock, swarm(out) as run:
         web = ["--web-port", str(port), "--host", mock.url, "--out", str(out), "--autostart"]
         ports = ["--master-bind-port", str(run.port), "--master-port", str(run.port)]
-        process = run.start(*web, *ports, *words, headless=False)
+        process = run.start(*web, *ports, "--processes", "2", headless=False)
         wait_for((out / "summary.json").exists)
         wait_for(lambda: _ask(port, "/stats/requests")["state"] in ("stopped", "ready"))
         _ask(port, "/swarm", b"host=" + mock.url.encode())
         wait_for((again / "summary.json").exists)
         assert process.poll() is None  # concluded while the process goes on
+        assert listening(process) == {"127.0.0.1"}
         process.terminate()
         code, output = ended(process)
     assert code == 0, output

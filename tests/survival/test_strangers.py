@@ -8,12 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgspec
 import pytest
 import zmq
 
 from tests.survival.pace import NUM
-from tests.survival.swarms import Server, Swarm, ended, server, swarm, wait_for
+from tests.survival.swarms import Server, Swarm, ended, listening, server, swarm, wait_for
 
 pytestmark = pytest.mark.realtime
 
@@ -46,10 +46,10 @@ class _Stranger:
         self._socket.send_multipart(parts)
 
     def say(self, kind: Any, data: Any, name: Any) -> None:
-        self.send(msgpack.dumps((kind, data, name)))
+        self.send(msgspec.msgpack.encode((kind, data, name)))
 
     def hear(self, timeout_s: float) -> bytes | None:
-        return self._socket.recv() if self._socket.poll(timeout_s * 1e3) else None
+        return self._socket.recv() if self._socket.poll(round(timeout_s * 1e3)) else None
 
     def close(self) -> None:
         self._socket.close()
@@ -59,8 +59,9 @@ class _Stranger:
 def test_nonsense_and_forgery_change_no_total(mock: Server, run: Swarm) -> None:
     master = run.start_master(mock.url, "--processes", "2")
     run.wait_for_records(4)
+    assert listening(master) == {"127.0.0.1"}  # nobody asked for more
     stranger = _Stranger(run.port, b"stranger")
-    for parts in (b"",), (b"\xc1",), (b"\xff" * 40,), (b"{}", b"{}"), (b"a", b"b", b"c"), (msgpack.dumps(7),):
+    for parts in (b"",), (b"\xc1",), (b"\xff" * 40,), (b"{}", b"{}"), (b"a", b"b", b"c"), (msgspec.msgpack.encode(7),):
         stranger.send(*parts)
     stats = {"stats": [], "stats_total": {"num_requests": 10**6}, "errors": {}, "user_classes_count": {"X": 9}}
     for data in (None, 7, b"", b"\x81", stats, {"state": 5}, ["x"] * 9):
