@@ -13,12 +13,11 @@ as bad only when it would be, were all that is missing good.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2, sqrt
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -33,9 +32,9 @@ __all__ = [
     "Probe",
     "ProbeResult",
     "Tally",
-    "capacity_of",
-    "capacity_text",
+    "answer_of",
     "count",
+    "judge",
     "next_probe",
     "probe_times",
     "wilson",
@@ -45,7 +44,6 @@ Verdict = Literal["good", "bad", "unclear", "open"]
 Kind = Literal["found", "lowest_fails", "highest_passes", "aborted"]
 
 _Z = NormalDist().inv_cdf(0.975)
-_PHASE = re.compile(r"probe (\d+)(?: window (\d+))?, (\S+)/s")
 
 
 class CapacitySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +181,7 @@ def next_probe(settings: CapacitySettings, tallies: Sequence[Tally]) -> Probe | 
         last = tallies[-1]
         return Probe(last.number, last.rate, last.num_windows + 1)
     rate = _next_rate(settings, bounds.low, bounds.high)
-    return Probe(len(tallies) + 1, rate) if isinstance(rate, float) else _answer(rate, settings, tallies)
+    return _answer(rate, settings, tallies) if isinstance(rate, str) else Probe(len(tallies) + 1, rate)
 
 
 def probe_times(settings: CapacitySettings, seed: int, probe: Probe) -> tuple[list[float], list[float]]:
@@ -207,50 +205,10 @@ def count(record: RequestRecord, objective: Objective) -> bool | None:
     return record_is_good(record, objective)
 
 
-def capacity_of(plan: Mapping[str, Any], records: Iterable[RequestRecord]) -> Capacity:
-    """The answer of a search, worked out again from the plan in the run's manifest and its records alone."""
-    settings, seed = msgspec.convert(plan["capacity"], CapacitySettings), int(plan["seed"])
-    counts: dict[tuple[int, int, float], list[int]] = {}
-    for record in records:
-        found = _PHASE.fullmatch(record.phase or "")
-        if found is None:
-            continue
-        tally = counts.setdefault((int(found[1]), int(found[2] or 1), float(found[3])), [0, 0])
-        is_good = count(record, settings.objective)
-        if is_good is not None:
-            tally[0 if is_good else 1] += 1
-    tallies: dict[int, Tally] = {}
-    for (number, window, rate), (num_good, num_bad) in sorted(counts.items()):
-        num_planned = len(probe_times(settings, seed, Probe(number, rate, window))[1])
-        before = tallies.get(number, Tally(number, rate, 0, 0, 0, 0))
-        tallies[number] = Tally(
-            number, rate, window, before.num_planned + num_planned, before.num_good + num_good, before.num_bad + num_bad
-        )
-    answer = next_probe(settings, list(tallies.values()))
-    return answer if isinstance(answer, Capacity) else _answer("aborted", settings, list(tallies.values()))
-
-
-def capacity_text(capacity: Capacity) -> list[str]:
-    """Lines for a terminal."""
-    good = f"{capacity.share:.0%} of the requests meet {_words(capacity.objective)}"
-    low, high = (f"{bound:g}/s" if bound is not None else "" for bound in (capacity.low, capacity.high))
-    heads = {
-        "found": f"capacity {low}: there {good}; at {high} they do not",
-        "lowest_fails": f"no capacity found: already at {high} fewer than {good}; begin lower with -r",
-        "highest_passes": f"capacity at least {low}: there {good}; nothing higher was to be asked, raise --highest",
-        "aborted": f"the search was cut short; {good} {_between(low, high)}",
-    }
-    unclear = [" one of these rates is too near to the bound to be told from it; lengthen --probe"]
-    lines = [heads[capacity.kind], *(unclear if capacity.is_unclear else [])]
-    lines.append("probe      rate     num   good  95 % interval    verdict")
-    for probe in capacity.probes:
-        share = "–" if probe.share is None else f"{probe.share:.1%}"
-        interval = f"{probe.low:.1%} to {probe.high:.1%}"
-        missing = "" if not probe.num_open else ", broken off" if probe.verdict == "bad" else ", cut short"
-        lines.append(
-            f"{probe.number:>5}  {probe.rate:>6g}/s  {probe.num:>6} {share:>6}  {interval:<15}  {probe.verdict}{missing}"
-        )
-    return lines
+def answer_of(settings: CapacitySettings, tallies: Sequence[Tally]) -> Capacity:
+    """What these probes say, wherever the search stood when they ended."""
+    answer = next_probe(settings, tallies)
+    return answer if isinstance(answer, Capacity) else _answer("aborted", settings, tallies)
 
 
 def _next_rate(
@@ -320,16 +278,3 @@ def _answer(kind: Kind, settings: CapacitySettings, tallies: Sequence[Tally]) ->
         objective=settings.objective,
         probes=[_result(tally, settings.share) for tally in tallies],
     )
-
-
-def _between(low: str, high: str) -> str:
-    if low and high:
-        return f"at {low}, not at {high}"
-    if low or high:
-        return f"at {low}; more is not known" if low else f"not at {high}; more is not known"
-    return "at no rate that is known"
-
-
-def _words(objective: Objective) -> str:
-    bounds = {"ttft": objective.ttft_s, "tpot": objective.tpot_s, "e2e": objective.e2e_s}
-    return ",".join(f"{name}<{bound:g}s" for name, bound in bounds.items() if bound is not None)

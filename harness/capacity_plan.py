@@ -16,7 +16,9 @@ from harness.streams import keyed_uniform
 
 __all__ = ["CapacityPlan"]
 
-_PAUSE_S = 0.5  # between the last answer of a probe and the next probe: nobody is late then
+# Between the last answer of a probe and the next probe, and for each of its requests: working them out takes about 10 µs each,
+# and its first requests are not to be late.
+_PAUSE_S, _PAUSE_EACH_S = 0.5, 20e-6
 
 
 @dataclass(slots=True)
@@ -101,12 +103,15 @@ class CapacityPlan:
     def _begin(self) -> list[Arrival]:
         """The arrivals of the next stretch; none when the search is over."""
         self._running = None
-        probe = next_probe(self.settings, self._tallies)
-        begin_s = self._now + _PAUSE_S
-        if isinstance(probe, Capacity) or self._end_of(probe, begin_s) > self.duration_s:
+        probe, settings = next_probe(self.settings, self._tallies), self.settings
+        if isinstance(probe, Capacity):
+            return []
+        length_s = settings.settle_s + settings.length_s(probe.rate)
+        begin_s = self._now + _PAUSE_S + _PAUSE_EACH_S * probe.rate * length_s
+        if begin_s + length_s > self.duration_s:
             return []
         self._num_stretches += 1
-        settling, counted = probe_times(self.settings, self.seed, probe)
+        settling, counted = probe_times(settings, self.seed, probe)
         phases = [(at_s, probe.settling) for at_s in settling] + [(at_s, probe.phase) for at_s in counted]
         arrivals = [
             self._arrival(self._next_index + place, begin_s + at_s, phase, self._num_stretches)
@@ -117,9 +122,6 @@ class CapacityPlan:
         tally = replace(before, num_windows=probe.window, num_planned=before.num_planned + len(counted))
         self._running = _Running(probe, tally, {each.key: each.at_s for each in arrivals})
         return arrivals
-
-    def _end_of(self, probe: Probe, begin_s: float) -> float:
-        return begin_s + self.settings.settle_s + self.settings.length_s(probe.rate)
 
     def _arrival(self, index: int, at_s: float, phase: str, turn: int) -> Arrival:
         num_prompt = self.prompt_tokens.at(keyed_uniform(self.seed, "prompt tokens", str(index)))

@@ -94,8 +94,8 @@ def measure_delivery(table: Table, manifest: Manifest) -> Delivery:
     span = min(manifest.duration_s, manifest.ended_at or manifest.duration_s)
     law = None if manifest.reactive else _law(manifest)
     return Delivery(
-        asked=_process(asked_at, num_asked, manifest.duration_s, span),
-        delivered=_process(sent_at, len(sent_at), manifest.duration_s, span),
+        asked=_process(asked_at, num_asked, manifest.loaded_s, span),
+        delivered=_process(sent_at, len(sent_at), manifest.loaded_s, span),
         plan_test=None if law is None else _against_law(asked_at, *law, _ROUNDING_S),
         gap_test=_against_asked(sent_at, asked_at) if law is None else _against_law(sent_at, *law, _LATE_S),
         num_late=int((lag > _LATE_S).sum()),

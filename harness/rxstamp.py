@@ -27,6 +27,7 @@ _SAME_S = 50e-6  # two clocks that were read one after the other differ by less,
 _STEP_S = 1e-3
 _SLEW = 1e-3  # NTP moves a clock by at most 500 ppm
 _TRIES = 10
+_LONGEST_WAIT_S = 1.0  # for the interpreter; more is a wall clock that was set
 
 
 def switch_on(socket: Any) -> bool:
@@ -109,13 +110,16 @@ class LoopWatch:
         self._returned = self._returned_before = self._entered = now()
         self._watchers: list[Any] = []
 
-    def watch(self, loop: Any) -> None:
-        """Follow a loop. Of everything in an iteration the first and the last thing done are ours."""
+    def watch(self, loop: Any, wall: Callable[[], float]) -> None:
+        """Follow a loop. Of everything in an iteration the first and the last thing done are ours.
+
+        The loop's own `now` is the wall clock when the poll came back; a thread that had the interpreter then let us wait.
+        """
         check = loop.check(ref=False, priority=loop.MAXPRI)
         prepare = loop.prepare(ref=False, priority=loop.MINPRI)
         self._watchers = [check, prepare]
         self._returned = self._now()
-        check.start(self.returned)
+        check.start(lambda: self.returned(wall() - loop.now()))
         prepare.start(self.entered)
 
     def stop(self) -> None:
@@ -131,9 +135,11 @@ class LoopWatch:
         if busy > self.worst_s:
             self.worst_s = busy
 
-    def returned(self) -> None:
-        """Something is."""
-        self._returned_before, self._returned = self._returned, self._now()
+    def returned(self, ago_s: float = 0.0) -> None:
+        """Something is, or was `ago_s` ago."""
+        now = self._now()
+        self._returned_before = self._returned
+        self._returned = max(self._entered, now - ago_s) if 0 < ago_s < _LONGEST_WAIT_S else now
 
     def earliest(self) -> float:
         """The earliest instant at which bytes can have come that the last poll reported."""

@@ -78,6 +78,11 @@ class Manifest(msgspec.Struct, kw_only=True):
     objectives: dict[str, Objective] = {}
     certificate: Attached | None = None  # what `harness doctor` found on this machine; None: it was not asked
 
+    @property
+    def loaded_s(self) -> float:
+        """Seconds over which the run was loaded: those of the plan; one that goes on from answers may have been over before."""
+        return min(self.duration_s, self.ended_at) if self.reactive and self.ended_at else self.duration_s
+
 
 class Sample(msgspec.Struct, kw_only=True):
     """One second of the instrument: CPU of the process (1.0 is one core), the event loop's lag, requests in flight.

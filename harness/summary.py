@@ -138,7 +138,7 @@ def summarize(run: RunData) -> Summary:
         instrument=instrument,
         truth=run.truth,
         delivery=delivery,
-        goodput=goodput(table, manifest.objectives, manifest.duration_s),
+        goodput=goodput(table, manifest.objectives, manifest.loaded_s),
         cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
         certificate=manifest.certificate,
     )
@@ -180,13 +180,14 @@ def samples(table: Table) -> dict[str, tuple[Floats, Ints | None]]:
 def _load(table: Table, manifest: Manifest, num_missing: int) -> Load:
     num_sent = int((~np.isnan(table["sent_at"])).sum())
     num_planned = len(table) + num_missing if manifest.reactive else manifest.num_planned
+    duration_s = manifest.loaded_s
     return Load(
         num_planned=num_planned,
         num_sent=num_sent,
         num_missing=num_missing,
-        duration_s=manifest.duration_s,
-        asked_rate=num_planned / manifest.duration_s,
-        delivered_rate=num_sent / manifest.duration_s,
+        duration_s=duration_s,
+        asked_rate=num_planned / duration_s,
+        delivered_rate=num_sent / duration_s,
         outcomes={name: int(table.is_outcome(name).sum()) for name in OUTCOMES},
     )
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from locust import events
 
-from harness.capacity import CapacitySettings, capacity_of, capacity_text
+from harness.capacity import CapacitySettings
 from harness.capacity_plan import CapacityPlan
+from harness.capacity_report import capacity_of, capacity_text
 from harness.objectives import parse_objective
 from harness.plan import LoadPlan
 from harness.summary import RunData

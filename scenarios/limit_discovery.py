@@ -18,6 +18,7 @@ from typing import Any
 
 from locust import events
 
+from harness.errors import UsageError
 from harness.limit_plan import LimitPlan
 from harness.limit_report import limits_of, limits_text
 from harness.limit_search import LimitSettings
@@ -46,6 +47,8 @@ class LimitUser(LLMUser):
     @classmethod
     def plan(cls, options: PlanOptions) -> LoadPlan:
         own = options.own
+        if own.retries:
+            raise UsageError("--retries would hide the refusals that this search goes by; leave it out")
         settings = LimitSettings(
             first_rate=options.rate,
             window_s=own.window,

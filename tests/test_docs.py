@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.dialects import Asked
+from harness.dialects.table import DIALECTS
+from harness.sse import SseEvent
 from harness.verdict import EXIT_CODES
 from harness.workload_file import read_workload
 from mockllm import bundled_deployments, bundled_profiles, load_deployment
@@ -24,6 +29,7 @@ DOCUMENTS = [
     "benchmarks/README.md",
     "docs/fidelity.md",
     "docs/semantic-cache.md",
+    "docs/faults.md",
 ]
 
 
@@ -47,7 +53,12 @@ def test_make_targets_exist(target: str) -> None:
 def test_shown_options_exist(command: str) -> None:
     program, verb, *rest = command.split()
     text = help_of(program, verb, "--help")
-    known = {"--burst-factor", "--scenario-help"}  # the scenario's own; tests/scenarios asks them
+    known = {
+        "--burst-factor",
+        "--scenario-help",
+        "--objective",
+        "--workload",
+    }  # the scenario's; tests/scenarios asks them
     for option in [word for word in rest if word.startswith("--") and word not in known]:
         assert option in text, f"{program} {verb} has no {option}"
     for scenario in [word for word in rest if word.startswith("scenarios/")]:
@@ -67,6 +78,36 @@ def test_named_stacks_are_the_bundled_ones() -> None:
     section = README.partition("| ready stacks | names |")[2].partition("\n\n")[0]
     named = [name for row in section.strip().splitlines()[1:] for name in re.findall(r"`([\w-]+)`", row)]
     assert sorted(named) == bundled_deployments()
+
+
+def test_named_scenarios_are_those_that_are_there() -> None:
+    section = README.partition("| about | scenarios |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", section)
+    assert sorted(named) == sorted(path.stem for path in Path(REPOSITORY / "scenarios").glob("[!_]*.py"))
+
+
+def test_options_of_every_scenario_exist() -> None:
+    section = README.partition("| option of every scenario | meaning |")[2].partition("\n\n")[0]
+    options = re.findall(r"--[a-z][a-z-]+", section)
+    text = help_of("locust", "-f", "scenarios/burst.py", "--scenario-help")
+    assert len(options) > 10
+    assert [option for option in options if option not in text] == []
+
+
+def test_every_protocol_is_named() -> None:
+    row = next(line for line in README.splitlines() if line.startswith("| `--protocol NAME` |"))
+    assert re.findall(r"`([a-z]+-[a-z]+)`", row.split("|")[2]) == list(DIALECTS)
+
+
+def test_the_endpoint_of_the_readme_is_a_dialect() -> None:
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "json_dialect" in block
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    body = names["ASSISTANT"].body(Asked("m", (("user", "How late is it?"),)))
+    assert json.loads(body) == {"question": "How late is it?", "stream": True}
+    assert names["ASSISTANT"].event(SseEvent("message", b'{"delta": {"text": "Late"}}')).content == "Late"
 
 
 def test_every_policy_is_named() -> None:
@@ -122,7 +163,7 @@ def test_the_scenario_of_the_readme_makes_a_plan() -> None:
     assert code is not None
     probe = code[1] + (
         "\nfrom argparse import Namespace\n"
-        "plan = Steady.plan(PlanOptions(10.0, 20.0, 5, 1, "", Namespace()))\n"
+        "plan = Steady.plan(PlanOptions(10.0, 20.0, 5, 1, '', Namespace()))\n"
         "print(plan.duration_s, 150 < plan.num_arrivals < 250)\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)

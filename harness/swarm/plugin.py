@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from functools import partial
@@ -38,6 +39,8 @@ def register(events: Any) -> None:
     events.init_command_line_parser.add_listener(add_options)
     events.init_command_line_parser.add_listener(bind_to_loopback)
     events.init.add_listener(_on_init)
+    # From the fork on: a worker that is still looking for its master would look for a minute.
+    os.register_at_fork(after_in_child=die_with_parent)
 
 
 def _on_init(environment: Environment, **_: Any) -> None:
@@ -57,8 +60,6 @@ def _on_init(environment: Environment, **_: Any) -> None:
             swarm.user_class.dialect = dialect_of(swarm.options.protocol)
         if swarm.worker is None:
             _lead(swarm)
-        elif swarm.options.processes:
-            die_with_parent()
     environment.events.test_start.add_listener(lambda **_: _start(swarm))
     environment.events.test_stop.add_listener(lambda **_: swarm.stop())
     environment.events.quitting.add_listener(lambda **_: _quit(swarm))

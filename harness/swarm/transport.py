@@ -115,7 +115,7 @@ class Transport:
     def _ears(self) -> Ears:
         """Made when the run's clock goes, with the first request or when somebody wants to watch."""
         ears = Ears(self._now, KernelClock(self._now, self._wall), LoopWatch(self._now))
-        ears.watch.watch(gevent.get_hub().loop)
+        ears.watch.watch(gevent.get_hub().loop, self._wall)
         return ears
 
     @property

@@ -32,7 +32,7 @@ def send_all(
     """Every request in order of its end. What is open at `until_s` stays without a record, as after a kill."""
     timetable = Timetable(plan.arrivals(), withdrawn_by(plan))
     ends: list[tuple[float, str, Arrival, RequestRecord, Heard]] = []
-    done = []
+    done: list[tuple[Arrival, RequestRecord]] = []
     while True:
         sends_at, ends_at = timetable.next_at(), ends[0][0] if ends else float("inf")
         if min(sends_at, ends_at) >= until_s:

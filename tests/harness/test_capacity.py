@@ -22,14 +22,13 @@ from harness.capacity import (
     CapacitySettings,
     Probe,
     Tally,
-    capacity_of,
-    capacity_text,
     judge,
     next_probe,
     probe_times,
     wilson,
 )
 from harness.capacity_plan import CapacityPlan
+from harness.capacity_report import capacity_of, capacity_text
 from harness.errors import UsageError
 from harness.objectives import Objective
 from harness.plan import Arrival, ReactivePlan

@@ -91,10 +91,11 @@ _SITUATIONS: dict[str, tuple[Callable[[], Instrument], str, str]] = {
         "",
     ),
     "a process that was not run": (
-        lambda: _judge(_on_time(), samples=[_sample(cpu_wait=0.2)]),
+        lambda: _judge(_on_time(), samples=[_sample(cpu_wait=0.3)]),
         "DEGRADED",
-        "a load process waited for a processor, 20% of the worst of them",
+        "a load process waited for a processor, 30% of the worst of them",
     ),
+    "a process that was woken often": (lambda: _judge(_on_time(), samples=[_sample(cpu_wait=0.07)]), "VALID", ""),
     "a machine whose processors went to others": (
         lambda: _judge(_on_time(), samples=[_sample(stolen_cpu=0.2)]),
         "DEGRADED",

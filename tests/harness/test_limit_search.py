@@ -231,7 +231,9 @@ def test_a_run_that_is_stopped_counts_only_whole_steps() -> None:
     assert answer.num_aborted == 1
     random.Random(1).shuffle(done)
     assert found(plan, done) == answer
-    assert answer.requests.low == pytest.approx(75 / (118.6 + 60) * 60, rel=0.01)  # two steps, and a minute that was saved
+    assert answer.requests.low == pytest.approx(
+        75 / (118.6 + 60) * 60, rel=0.01
+    )  # two steps, and a minute that was saved
 
 
 def test_phases_can_be_read_again() -> None:

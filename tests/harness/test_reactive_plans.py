@@ -63,6 +63,9 @@ def test_what_followed_is_counted_beside_what_was_planned(tmp_path: Path) -> Non
     _simulated(tmp_path, Chain((Arrival(0, 0.0, 10, 11),), 10.0))
     summary = summarize(load_run(open_run(tmp_path / "run")))
     assert (summary.load.num_planned, summary.load.num_sent, summary.load.num_missing) == (3, 3, 0)
+    # over after 1.9 s, long before the 10 s that the plan might have taken
+    assert summary.load.duration_s == pytest.approx(1.9, abs=0.05)
+    assert summary.load.asked_rate == summary.delivery.asked.rate == pytest.approx(3 / summary.load.duration_s)
 
 
 def test_a_plan_that_is_fixed_is_not_reactive() -> None:

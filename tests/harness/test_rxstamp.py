@@ -109,11 +109,11 @@ class Watched:
         self.at = 0.0
         self.watch = LoopWatch(lambda: self.at)
 
-    def poll(self, entered: float, returned: float) -> None:
+    def poll(self, entered: float, returned: float, told_after: float = 0.0) -> None:
         self.at = entered
         self.watch.entered()
-        self.at = returned
-        self.watch.returned()
+        self.at = returned + told_after
+        self.watch.returned(told_after)
 
 
 def test_what_a_poll_found_without_waiting_came_after_the_poll_before() -> None:
@@ -131,3 +131,27 @@ def test_what_a_poll_waited_for_came_just_now() -> None:
     assert loop.watch.earliest() == 1.9
     loop.watch.wake_s = 0.004  # a crowded machine: woken late
     assert loop.watch.earliest() == pytest.approx(1.896)
+
+
+def test_a_thread_that_has_the_interpreter_is_no_waiting_for_bytes() -> None:
+    """The poll found something at once, but we were told only when the thread let go."""
+    loop = Watched()
+    loop.poll(1.0, 1.5)
+    loop.poll(1.7, 1.70001, told_after=0.005)
+    assert loop.watch.earliest() == 1.5
+    loop.poll(1.706, 1.9, told_after=0.005)
+    assert loop.watch.earliest() == pytest.approx(1.9)
+    loop.poll(1.91, 1.92)
+    assert loop.watch.earliest() == pytest.approx(1.92)
+    assert loop.watch.worst_s == pytest.approx(1.0)
+
+
+def test_a_wall_clock_that_was_set_moves_no_poll() -> None:
+    for step in (-3600.0, 3600.0):
+        loop = Watched()
+        loop.poll(1.0, 1.5)
+        loop.at = 1.6
+        loop.watch.entered()
+        loop.at = 1.7
+        loop.watch.returned(step)
+        assert loop.watch.earliest() == 1.7

@@ -46,3 +46,18 @@ def test_the_plan_is_read_one_arrival_ahead() -> None:
 
 def test_the_name_of_a_request_is_its_index_and_turn() -> None:
     assert [Arrival(7, 0.0, 1).key, Arrival(7, 0.0, 1, turn=2).key] == ["7", "7.2"]
+
+
+def test_what_was_withdrawn_is_never_taken_and_what_was_planned_always() -> None:
+    """A search that has seen enough takes back what it planned since; the plan's own arrivals stand."""
+    planned = [Arrival(index, float(index), 1) for index in range(3)]
+    added = [Arrival(index, index + 0.5, 1, turn=1) for index in range(3)]
+    cut_at = [inf]
+    timetable = Timetable(iter(planned), lambda arrival: arrival.at_s > cut_at[0])
+    timetable.add(added)
+    assert [timetable.take().key for _ in range(2)] == ["0", "0.1"]
+    cut_at[0] = 1.0
+    left = []
+    while timetable.next_at() < inf:
+        left.append(timetable.take().key)
+    assert left == ["1", "2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from itertools import pairwise
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.capacity import capacity_of
+from harness.capacity_report import capacity_of
 from harness.curves import steady
 from harness.goodput import goodput
 from harness.objectives import parse_objective
@@ -187,8 +188,12 @@ def test_limits_by_locust_are_read_from_the_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.realtime
-def test_a_search_cannot_be_shared_by_workers(tmp_path: Path) -> None:
-    with mock_server("instant") as url:
-        done = locust(url, "capacity", tmp_path / "run", "-r", "5", "-t", "5s", "--processes", "2")
+@pytest.mark.parametrize("scenario", ["capacity", "limit_discovery"])
+def test_a_search_cannot_be_shared_by_workers(scenario: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = ("--master", "--expect-workers", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    done = locust("http://127.0.0.1:9", scenario, tmp_path / "run", "-t", "5s", *words)
     assert done.returncode == 2
     assert "one process" in done.stderr
