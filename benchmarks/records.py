@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.machine import machine_line
 from harness.clock import boot_id, clock_pair
-from harness.live import LiveStats
+from harness.live.stats import LiveStats
 from harness.records import Header, RecordWriter, RequestRecord
 from harness.store import Manifest, create_run, machine, open_run, versions
 from harness.streams import stream

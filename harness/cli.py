@@ -22,7 +22,7 @@ from harness.clock import clock_pair, file_stamp, monotonic
 from harness.doctor.certificate import certificate_path, write_certificate
 from harness.errors import HarnessError, UsageError
 from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock
-from harness.safety import check_url
+from harness.safety.targets import check_url
 from harness.stack_text import stack_text
 from harness.store import RunDirectory, machine, open_run, require_new, versions
 from harness.summary import load_run, summarize
@@ -128,7 +128,7 @@ def simulate(
     deployment: Annotated[str, typer.Argument(help="A deployment file, or a bundled profile or stack.")],
     workload: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Who sends what, as a YAML file (harness/workload_file.py).", metavar="FILE"),
+        typer.Option(help="Who sends what, as a YAML file (harness/workloads/file.py).", metavar="FILE"),
     ] = None,
     scenario: Annotated[
         Optional[Path],  # noqa: UP045
@@ -139,7 +139,9 @@ def simulate(
     speed: Annotated[Optional[float], typer.Option(help="Replay speed of the trace.")] = None,  # noqa: UP045
     rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
     duration: Annotated[_Text, typer.Option("--for", help="How long: 60s, 2h.", metavar="TIME")] = None,
-    from_users: Annotated[Optional[int], typer.Option(help="So many users ask. Default: nobody by name.", min=1)] = None,  # noqa: UP045
+    from_users: Annotated[
+        int | None, typer.Option(help="So many users ask. Default: nobody by name.", min=1)
+    ] = None,
     model: Annotated[
         _Text, typer.Option(help="Model to ask for. Default: the first that is served; a router's name before models.")
     ] = None,

@@ -16,9 +16,9 @@ from math import exp, sqrt
 import msgspec
 import numpy as np
 
+from harness.arrivals.gaps import GapLaw, parse_gaps
+from harness.arrivals.pacing import Piece, pieces_of, unit_times
 from harness.errors import UsageError
-from harness.gaps import GapLaw, parse_gaps
-from harness.pacing import Piece, pieces_of, unit_times
 from harness.store import Manifest
 from harness.table import Floats, Table
 

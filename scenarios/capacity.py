@@ -18,15 +18,15 @@ from typing import Any
 
 from locust import events
 
-from harness.capacity import CapacitySettings
-from harness.capacity_plan import CapacityPlan
-from harness.capacity_report import capacity_of, capacity_text
 from harness.objectives import parse_objective
 from harness.plan import LoadPlan
+from harness.reactive.capacity import CapacitySettings
+from harness.reactive.capacity_plan import CapacityPlan
+from harness.reactive.capacity_report import capacity_of, capacity_text
 from harness.summary import RunData
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import duration
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT
+from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT
 
 
 @events.init_command_line_parser.add_listener

@@ -17,13 +17,13 @@ from typing import Any
 
 from locust import events
 
-from harness.closed_loop import ClosedLoopPlan
 from harness.errors import UsageError
-from harness.pauses import parse_think_time
 from harness.plan import LoadPlan
+from harness.reactive.closed_loop import ClosedLoopPlan
+from harness.reactive.pauses import parse_think_time
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import duration
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT
+from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT
 
 
 @events.init_command_line_parser.add_listener

@@ -19,10 +19,10 @@ from typing import Any
 from locust import events
 
 from harness.errors import UsageError
-from harness.limit_plan import LimitPlan
-from harness.limit_report import limits_of, limits_text
-from harness.limit_search import LimitSettings
 from harness.plan import LoadPlan
+from harness.reactive.limit_plan import LimitPlan
+from harness.reactive.limit_report import limits_of, limits_text
+from harness.reactive.limit_search import LimitSettings
 from harness.summary import RunData
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import duration

@@ -17,14 +17,14 @@ from typing import Any
 
 from locust import events
 
-from harness.curves import steady
-from harness.pauses import parse_think_time
+from harness.arrivals.curves import steady
 from harness.plan import LoadPlan
-from harness.sessions import SessionLaw, SessionPlan
+from harness.reactive.pauses import parse_think_time
+from harness.reactive.sessions import SessionLaw, SessionPlan
+from harness.reactive.turns import sessions_of, sessions_text
 from harness.summary import RunData
 from harness.swarm import LLMUser, PlanOptions
-from harness.turns import sessions_of, sessions_text
-from harness.workload import Lognormal
+from harness.workloads.synthetic import Lognormal
 
 _MOST_TURNS, _MOST_TOKENS = 200, 20_000
 

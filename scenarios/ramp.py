@@ -17,12 +17,12 @@ from typing import Any
 
 from locust import events
 
-from harness.curves import ramp, steps
+from harness.arrivals.curves import ramp, steps
 from harness.errors import UsageError
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import duration, gaps
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 
 
 @events.init_command_line_parser.add_listener

@@ -17,13 +17,13 @@ from typing import Any
 
 from locust import events
 
+from harness.arrivals.pacing import Piece
 from harness.conducts import Kind, MixedConduct
 from harness.errors import UsageError
-from harness.pacing import Piece
 from harness.plan import Conduct, LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import duration, gaps
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 
 
 @events.init_command_line_parser.add_listener

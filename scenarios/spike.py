@@ -17,11 +17,11 @@ from typing import Any
 
 from locust import events
 
-from harness.curves import spike
+from harness.arrivals.curves import spike
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import duration, gaps
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 
 
 @events.init_command_line_parser.add_listener

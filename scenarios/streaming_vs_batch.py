@@ -18,15 +18,15 @@ from typing import Any, ClassVar
 
 from locust import events
 
+from harness.arrivals.pacing import Piece
 from harness.dialects import Dialect
 from harness.dialects.anthropic_batch import ANTHROPIC_BATCH
 from harness.dialects.openai_batch import OPENAI_BATCH
 from harness.errors import UsageError
-from harness.pacing import Piece
 from harness.plan import Arrival, LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.ways import Way, WaysPlan
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, SyntheticPlan
+from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, SyntheticPlan
+from harness.workloads.ways import Way, WaysPlan
 
 BATCHES = {"openai-chat": OPENAI_BATCH, "anthropic-messages": ANTHROPIC_BATCH}
 

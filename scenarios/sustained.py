@@ -19,13 +19,13 @@ from typing import Any
 
 from locust import events
 
-from harness.clients import clients_plan
+from harness.arrivals.clients import clients_plan
+from harness.arrivals.pacing import Piece
 from harness.errors import UsageError
-from harness.pacing import Piece
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import gaps
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 
 
 @events.init_command_line_parser.add_listener

@@ -19,12 +19,12 @@ from typing import Any
 
 from locust import events
 
+from harness.arrivals.pacing import Piece, expected_count
 from harness.errors import UsageError
-from harness.pacing import Piece, expected_count
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import gaps
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 
 
 @events.init_command_line_parser.add_listener

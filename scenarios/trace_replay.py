@@ -17,10 +17,10 @@ from typing import Any
 
 from locust import events
 
+from harness.arrivals.traces import trace_plan
 from harness.errors import UsageError
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.traces import trace_plan
 from harness.units import parse_window
 
 

@@ -15,16 +15,16 @@ from typing import Any
 from locust import events
 
 from harness.errors import UsageError
-from harness.mixture import mixture_plan
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.workload_file import read_workload
+from harness.workloads.file import read_workload
+from harness.workloads.mixture import mixture_plan
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
     group = parser.add_argument_group("workload", "-r and -t go before the rate and the duration of the file.")
-    group.add_argument("--workload", default="", metavar="FILE", help="Who sends what (harness/workload_file.py).")
+    group.add_argument("--workload", default="", metavar="FILE", help="Who sends what (harness/workloads/file.py).")
 
 
 class WorkloadUser(LLMUser):

@@ -15,7 +15,7 @@ from harness.dialects import Asked
 from harness.dialects.table import DIALECTS
 from harness.sse import SseEvent
 from harness.verdict import EXIT_CODES
-from harness.workload_file import read_workload
+from harness.workloads.file import read_workload
 from mockllm import bundled_deployments, bundled_profiles, load_deployment
 from mockllm.policy_text import policy_names
 from tests.conftest import REPOSITORY

@@ -32,7 +32,7 @@ print(json.dumps({{
         ("harness", []),
         ("harness.cli", []),
         ("harness.summary", []),
-        ("harness.traces", []),
+        ("harness.arrivals.traces", []),
         ("harness.virtual", []),
         ("reports", ["pandas", "plotly"]),
     ],

@@ -1,6 +1,6 @@
 """The last line against a leak: nothing that this process prints or logs holds the key of the API, a traceback neither.
 
-Records are scrubbed one by one (`harness.secrets`); what a scenario's own code, a library or a crash says is not ours to
+Records are scrubbed one by one (`harness.safety.secrets`); what a scenario's own code, a library or a crash says is not ours to
 foresee.
 """
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from harness.secrets import Scrubber
+from harness.safety.secrets import Scrubber
 
 __all__ = ["be_discreet"]
 

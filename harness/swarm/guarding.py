@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness.budget import Budget
 from harness.errors import TargetError, UsageError
-from harness.guards import Guard
 from harness.plan import LoadPlan
 from harness.prices import Prices, listed_prices, load_prices, provider_of
-from harness.safety import Permission, allowed_hosts, check_end, check_target, check_url
-from harness.storm import NobodyThere, RefusedKey
+from harness.safety.budget import Budget
+from harness.safety.guards import Guard
+from harness.safety.storm import NobodyThere, RefusedKey
+from harness.safety.targets import Permission, allowed_hosts, check_end, check_target, check_url
 from harness.swarm.transport import api_key
 
 if TYPE_CHECKING:

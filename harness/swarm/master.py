@@ -16,11 +16,11 @@ from locust.rpc import Message
 from locust.runners import MasterRunner
 
 from harness.clock import boot_id
-from harness.control import BEAT, ECHO, PIECE, PULL, Beat, Echo, Piece, Pull, decode, encode
+from harness.cluster.control import BEAT, ECHO, PIECE, PULL, Beat, Echo, Piece, Pull, decode, encode
+from harness.cluster.roster import Member, Roster
+from harness.cluster.shards import Download, ShardFile, verify_file
 from harness.errors import RunError
-from harness.live import LiveBoard, LiveStats
-from harness.roster import Member, Roster
-from harness.shards import Download, ShardFile, verify_file
+from harness.live.stats import LiveBoard, LiveStats
 
 __all__ = ["MasterEnd"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.mixture import MixturePlan, mixture_plan
 from harness.swarm.options import PlanOptions
-from harness.workload_file import workload_of
+from harness.workloads.file import workload_of
+from harness.workloads.mixture import MixturePlan, mixture_plan
 
 __all__ = ["mixed"]
 

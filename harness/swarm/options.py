@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from harness.arrivals.gaps import parse_gaps
 from harness.dialects.table import DIALECTS
 from harness.errors import UsageError
-from harness.gaps import parse_gaps
 from harness.swarm.batching import add_batch_options
 from harness.units import parse_duration
 

@@ -7,8 +7,8 @@ import os
 import sys
 from math import inf
 
-from harness.live_report import LiveReport
-from harness.live_text import progress_line
+from harness.live.report import LiveReport
+from harness.live.text import progress_line
 
 __all__ = ["Progress"]
 

@@ -15,20 +15,20 @@ from uuid import uuid4
 from gevent.event import AsyncResult
 
 from harness.clock import boot_id, clock_pair
-from harness.clock_offset import Offset
+from harness.cluster.clock_offset import Offset
 from harness.dialects import Dialect
-from harness.live import LiveStats
+from harness.live.stats import LiveStats
 from harness.objectives import objectives_of
 from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, Shard
 from harness.prices import Prices
-from harness.prompts import PromptBook
 from harness.records import Header, RecordWriter, RequestRecord
-from harness.secrets import Scrubber
+from harness.safety.secrets import Scrubber
 from harness.swarm.asking import complete_record, open_record
 from harness.swarm.guarding import guards_of, permits_of
 from harness.swarm.pulse import Pulse
 from harness.swarm.transport import Exchange, Timeouts, Transport, api_key, parse_target
 from harness.tokens import token_counter
+from harness.workloads.prompts import PromptBook
 
 __all__ = ["LoadRun", "RunSettings"]
 

@@ -19,8 +19,8 @@ from locust.runners import MasterRunner, WorkerRunner
 from harness.clock import file_stamp
 from harness.dialects.table import dialect_of
 from harness.errors import HarnessError
-from harness.live import LiveBoard
-from harness.live_report import Course
+from harness.live.report import Course
+from harness.live.stats import LiveBoard
 from harness.plan import LoadPlan
 from harness.store import Manifest, RunDirectory, create_run, next_free, open_run
 from harness.summary import load_run, summarize

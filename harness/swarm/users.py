@@ -11,12 +11,10 @@ from gevent.pool import Group
 from locust import User, task
 from locust.exception import StopUser
 
-from harness.asks import mock_headers
 from harness.dialects import Asked, Dialect
 from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import UsageError
 from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, withdrawn_by
-from harness.prompts import ask_of
 from harness.records import RequestRecord
 from harness.summary import RunData
 from harness.swarm.asking import send
@@ -25,6 +23,8 @@ from harness.swarm.options import PlanOptions
 from harness.swarm.run import LoadRun
 from harness.swarm.transport import Exchange, api_key
 from harness.timetable import Timetable
+from harness.workloads.asks import mock_headers
+from harness.workloads.prompts import ask_of
 
 __all__ = ["LLMUser"]
 

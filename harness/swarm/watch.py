@@ -7,9 +7,9 @@ from math import inf
 
 import gevent
 
-from harness.live import LiveBoard, LiveStats
-from harness.live_report import Course, LiveReport, live_report
-from harness.live_series import LiveSeries
+from harness.live.report import Course, LiveReport, live_report
+from harness.live.series import LiveSeries
+from harness.live.stats import LiveBoard, LiveStats
 from harness.swarm.progress import Progress
 
 __all__ = ["Watch"]

@@ -17,8 +17,8 @@ from flask import Blueprint, Flask, Response, request
 from locust import events
 from locust.argument_parser import LocustArgumentParser, default_args_dict
 
-from harness.live import LATENCIES
-from harness.live_report import LiveReport
+from harness.live.report import LiveReport
+from harness.live.stats import LATENCIES
 from harness.swarm.options import add_options
 from harness.swarm.watch import Watch
 from harness.text import METRIC_NAMES, milliseconds, percentile_cell

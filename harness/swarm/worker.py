@@ -16,11 +16,11 @@ from locust.rpc import Message
 from locust.runners import WorkerRunner
 
 from harness.clock import boot_id
-from harness.clock_offset import ClockOffset
-from harness.control import BEAT, ECHO, PIECE, PULL, Beat, Echo, Piece, Pull, State, decode, encode
+from harness.cluster.clock_offset import ClockOffset
+from harness.cluster.control import BEAT, ECHO, PIECE, PULL, Beat, Echo, Piece, Pull, State, decode, encode
+from harness.cluster.lifeline import Lifeline
+from harness.cluster.shards import ShardFile, describe_file, read_piece
 from harness.errors import HarnessError, RunError
-from harness.lifeline import Lifeline
-from harness.shards import ShardFile, describe_file, read_piece
 from harness.store import create_run, next_free, open_run
 from harness.swarm.run import LoadRun, RunSettings
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.curves import steady
+from harness.arrivals.curves import steady
+from harness.arrivals.traces import trace_plan
 from harness.errors import UsageError
-from harness.mixture import mixture_plan
 from harness.plan import Arrival, LoadPlan, cut_at
-from harness.prompts import ask_of
 from harness.streams import keyed_integer
-from harness.traces import trace_plan
-from harness.workload import conversations
-from harness.workload_file import read_workload
+from harness.workloads.file import read_workload
+from harness.workloads.mixture import mixture_plan
+from harness.workloads.prompts import ask_of
+from harness.workloads.synthetic import conversations
 
 __all__ = ["Load", "asked_load"]
 

@@ -7,11 +7,11 @@ from itertools import accumulate
 
 import msgspec
 
-from harness.asks import Ask
-from harness.attachments import Tool
 from harness.plan import Arrival
-from harness.prompts import PromptBook, ask_of
 from harness.streams import keyed_integer
+from harness.workloads.asks import Ask
+from harness.workloads.attachments import Tool
+from harness.workloads.prompts import PromptBook, ask_of
 from mockllm import Query, Request, ServedModel, Serving, Streams, Tenant, ToolLengths, state_of
 
 __all__ = ["Requests"]

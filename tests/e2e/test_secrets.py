@@ -29,10 +29,10 @@ ENVIRONMENT = {**os.environ, "HARNESS_API_KEY": KEY}
 
 _CRASHING = """\
 import os
-from harness.pacing import Piece
+from harness.arrivals.pacing import Piece
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.workload import Lognormal, SyntheticPlan
+from harness.workloads.synthetic import Lognormal, SyntheticPlan
 
 
 class Crashing(LLMUser):

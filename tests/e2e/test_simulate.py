@@ -24,10 +24,10 @@ users: 50
 
 _SCENARIO = """
 from pathlib import Path
-from harness.mixture import mixture_plan
+from harness.workloads.mixture import mixture_plan
 from harness.swarm import LLMUser
 from harness.tokens import token_counter
-from harness.workload_file import read_workload
+from harness.workloads.file import read_workload
 
 class Mixed(LLMUser):
     @classmethod

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.attachments import MIN_TOOL_TOKENS, made_tools, picture, picture_tokens, tool_tokens
 from harness.errors import UsageError
 from harness.tokens import token_counter
+from harness.workloads.attachments import MIN_TOOL_TOKENS, made_tools, picture, picture_tokens, tool_tokens
 from mockllm.wire.images import image_size, openai_image_tokens
 from tests.harness.builders import LAW
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.budget import Budget
 from harness.records import RequestRecord
+from harness.safety.budget import Budget
 from tests.harness.builders import LAW, bare_record
 
 

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binomtest, kstest
 
-from harness.capacity import (
+from harness.errors import UsageError
+from harness.objectives import Objective
+from harness.plan import Arrival, ReactivePlan
+from harness.reactive.capacity import (
     Capacity,
     CapacitySettings,
     Probe,
@@ -27,13 +30,10 @@ from harness.capacity import (
     probe_times,
     wilson,
 )
-from harness.capacity_plan import CapacityPlan
-from harness.capacity_report import capacity_of, capacity_text
-from harness.errors import UsageError
-from harness.objectives import Objective
-from harness.plan import Arrival, ReactivePlan
+from harness.reactive.capacity_plan import CapacityPlan
+from harness.reactive.capacity_report import capacity_of, capacity_text
 from harness.streams import stream
-from harness.workload import Lognormal
+from harness.workloads.synthetic import Lognormal
 from tests.harness.reactive import Reply, queue_profile, send_all, simulated
 
 SETTINGS = CapacitySettings(objective=Objective(e2e_s=0.5), first_rate=1.0, highest_rate=1000.0)

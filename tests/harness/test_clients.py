@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.clients import Client, SumOfClients, clients_plan
+from harness.arrivals.clients import Client, SumOfClients, clients_plan
+from harness.arrivals.gaps import GapLaw
+from harness.arrivals.pacing import Piece
 from harness.errors import TraceError, UsageError
-from harness.gaps import GapLaw
-from harness.pacing import Piece
 from harness.plan import Arrival, LoadPlan, Shard
-from harness.workload import Lognormal
+from harness.workloads.synthetic import Lognormal
 
 _HEAD = (
     "workload,client,mean_rate_rps,peak_rate_rps,active_windows,rate_weighted_cv,gamma_windows,weibull_windows,exp_windows,"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.clock_offset import ClockOffset
+from harness.cluster.clock_offset import ClockOffset
 from tests.harness.builders import LAW
 
 _WAYS = st.lists(st.tuples(*[st.floats(1e-6, 0.5)] * 4), min_size=1, max_size=100)

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.closed_loop import ClosedLoopPlan
 from harness.errors import UsageError
-from harness.pauses import NO_PAUSE, ThinkTime
 from harness.plan import ReactivePlan
-from harness.workload import Lognormal
+from harness.reactive.closed_loop import ClosedLoopPlan
+from harness.reactive.pauses import NO_PAUSE, ThinkTime
+from harness.workloads.synthetic import Lognormal
 from tests.harness.reactive import Reply, queue_profile, send_all, simulated
 
 FIXED = Lognormal(10, 0.0, 10)

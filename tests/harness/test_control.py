@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.control import Beat, Echo, Piece, Pull, decode, encode
-from harness.shards import ShardFile
+from harness.cluster.control import Beat, Echo, Piece, Pull, decode, encode
+from harness.cluster.shards import ShardFile
 from tests.harness.builders import LAW
 
 _FILE = ShardFile("records-7-0123abcd.jsonl", 12, "ab")

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
-from harness.curves import diurnal, markov, ramp, sawtooth, spike, steady, steps
+from harness.arrivals.curves import diurnal, markov, ramp, sawtooth, spike, steady, steps
+from harness.arrivals.gaps import GapLaw
+from harness.arrivals.pacing import Piece, arrival_times, describe_pacing, expected_count, pieces_of, unit_times
 from harness.errors import UsageError
-from harness.gaps import GapLaw
-from harness.pacing import Piece, arrival_times, describe_pacing, expected_count, pieces_of, unit_times
 from harness.plan import Shard
 from harness.streams import stream
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 from tests.harness.builders import LAW
 
 _RATES = st.floats(0, 200)

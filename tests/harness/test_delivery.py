@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.clients import Client, SumOfClients
-from harness.curves import bursts, diurnal, markov, ramp, spike, steady
+from harness.arrivals.clients import Client, SumOfClients
+from harness.arrivals.curves import bursts, diurnal, markov, ramp, spike, steady
+from harness.arrivals.gaps import Floats, GapLaw
+from harness.arrivals.pacing import Piece
 from harness.delivery import Delivery, GapTest, judge_delivery, measure_delivery
-from harness.gaps import Floats, GapLaw
-from harness.pacing import Piece
 from harness.plan import LoadPlan, Materialized
 from harness.streams import stream
 from harness.table import tabulate
-from harness.workload import Lognormal, conversations
+from harness.workloads.synthetic import Lognormal, conversations
 from tests.harness.builders import LAW, bare_record, manifest
 
 _SHORT = Lognormal(10, 0.0, 10)

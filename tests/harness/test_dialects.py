@@ -23,8 +23,8 @@ from harness.dialects.table import DIALECTS, dialect_of
 from harness.errors import UsageError
 from harness.outcome import classify
 from harness.plan import Arrival
-from harness.prompts import PromptBook
 from harness.reading import StreamFacts, read_stream, read_whole
+from harness.workloads.prompts import PromptBook
 from tests.contract.inside import Inside, instant_app
 
 STREAMING = [OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC_MESSAGES]

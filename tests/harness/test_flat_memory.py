@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from harness.live import LiveStats
+from harness.live.stats import LiveStats
 from harness.records import RecordWriter
 from tests.harness.builders import HEADER, record
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from harness.arrivals.gaps import GapLaw, gap_law, parse_gaps, unit_arrivals
 from harness.errors import UsageError
-from harness.gaps import GapLaw, gap_law, parse_gaps, unit_arrivals
 from harness.streams import stream
 from tests.harness.builders import LAW
 

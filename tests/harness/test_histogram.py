@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.histogram import LOWEST_S, RELATIVE_ERROR, Histogram
+from harness.live.histogram import LOWEST_S, RELATIVE_ERROR, Histogram
 from harness.quantiles import distribution
 from tests.harness.builders import LAW
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.lifeline import Lifeline
+from harness.cluster.lifeline import Lifeline
 from tests.harness.builders import LAW
 
 _STEPS = st.lists(st.floats(0.001, 5.0), max_size=30)

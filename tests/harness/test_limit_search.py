@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.limit_plan import LimitPlan
-from harness.limit_report import Limits, limits_of, limits_text, phase_of
-from harness.limit_search import LimitSettings, Step
 from harness.plan import Arrival, ReactivePlan
+from harness.reactive.limit_plan import LimitPlan
+from harness.reactive.limit_report import Limits, limits_of, limits_text, phase_of
+from harness.reactive.limit_search import LimitSettings, Step
 from harness.records import RequestRecord
 from tests.harness.reactive import Reply, send_all, simulated
 

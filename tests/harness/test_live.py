@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from harness.errors import RunError
 from harness.goodput import goodput
-from harness.histogram import RELATIVE_ERROR
-from harness.live import LATENCIES, LiveBoard, LiveStats
+from harness.live.histogram import RELATIVE_ERROR
+from harness.live.stats import LATENCIES, LiveBoard, LiveStats
 from harness.objectives import parse_objective
 from harness.quantiles import distribution
 from harness.records import RequestRecord

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from harness.histogram import RELATIVE_ERROR
-from harness.live import LiveBoard, LiveStats
-from harness.live_series import KEPT_S, WINDOW_S, LivePoint, LiveSeries
+from harness.live.histogram import RELATIVE_ERROR
+from harness.live.series import KEPT_S, WINDOW_S, LivePoint, LiveSeries
+from harness.live.stats import LiveBoard, LiveStats
 from harness.objectives import parse_objective
 from harness.records import RequestRecord
 from tests.harness.builders import bare_record, record

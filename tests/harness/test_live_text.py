@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.live import LiveStats
-from harness.live_report import Course, LiveReport, live_report
-from harness.live_series import LiveSeries
-from harness.live_text import progress_line, remaining
+from harness.live.report import Course, LiveReport, live_report
+from harness.live.series import LiveSeries
+from harness.live.stats import LiveStats
+from harness.live.text import progress_line, remaining
 from harness.objectives import parse_objective
 from harness.store import Sample
 from tests.harness.builders import LAW, bare_record, record

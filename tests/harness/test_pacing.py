@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.arrivals.curves import bursts
+from harness.arrivals.pacing import Piece, arrival_times, expected_count
 from harness.errors import UsageError
-from harness.curves import bursts
-from harness.pacing import Piece, arrival_times, expected_count
 from harness.streams import stream
 from tests.harness.builders import LAW
 

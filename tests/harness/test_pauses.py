@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from harness.errors import UsageError
-from harness.pauses import NO_PAUSE, ThinkTime, over_at, parse_think_time, pause_after
 from harness.plan import Arrival
+from harness.reactive.pauses import NO_PAUSE, ThinkTime, over_at, parse_think_time, pause_after
 from tests.harness.builders import record
 
 UNIFORMS = [0.001, 0.1, 0.5, 0.9, 0.999]

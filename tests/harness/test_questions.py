@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from splintr import Tokenizer
 
-from harness.questions import CorpusQuestions, MadeQuestions, read_corpus
 from harness.tokens import token_counter
+from harness.workloads.questions import CorpusQuestions, MadeQuestions, read_corpus
 from mockllm.content.embeddings import default_embedder
 
 _NUMBERS = [*range(1500), *range(10**9, 10**9 + 50)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.control import Beat
-from harness.roster import READY_WITHIN_S, SILENCE_S, Roster
+from harness.cluster.control import Beat
+from harness.cluster.roster import READY_WITHIN_S, SILENCE_S, Roster
 from tests.harness.builders import LAW
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.safety import Permission, allowed_hosts, check_end, check_target, check_url, reach_of
+from harness.safety.targets import Permission, allowed_hosts, check_end, check_target, check_url, reach_of
 from tests.harness.builders import LAW
 
 NOTHING = Permission()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records import RequestRecord
-from harness.secrets import Scrubber
+from harness.safety.secrets import Scrubber
 from tests.harness.builders import LAW, record
 
 KEY = "canary/7f3a+91b2=e4"

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.curves import steady
+from harness.arrivals.curves import steady
 from harness.errors import UsageError
-from harness.pauses import NO_PAUSE, ThinkTime
 from harness.plan import Arrival, ReactivePlan
-from harness.prompts import PromptBook
+from harness.reactive.pauses import NO_PAUSE, ThinkTime
+from harness.reactive.sessions import QUESTION, TOOL_RESULT, SessionLaw, SessionPlan
+from harness.reactive.turns import sessions_of, sessions_text
 from harness.records import RequestRecord
-from harness.sessions import QUESTION, TOOL_RESULT, SessionLaw, SessionPlan
-from harness.turns import sessions_of, sessions_text
-from harness.workload import Lognormal
+from harness.workloads.prompts import PromptBook
+from harness.workloads.synthetic import Lognormal
 from tests.conftest import REPOSITORY
 from tests.harness.builders import record
 from tests.harness.reactive import Reply, send_all, simulated

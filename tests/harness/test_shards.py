@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import shards
+from harness.cluster import shards
+from harness.cluster.shards import Download, ShardFile, describe_file, read_piece, verify_file
 from harness.errors import RunError
-from harness.shards import Download, ShardFile, describe_file, read_piece, verify_file
 from tests.harness.builders import LAW
 
 _NAME = "records-4711-0123abcd.jsonl"
@@ -22,35 +23,39 @@ def _file(data: bytes, name: str = _NAME) -> ShardFile:
 
 
 @settings(LAW, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=200), st.integers(1, 50), st.data())
+@given(st.binary(max_size=60), st.integers(5, 50), st.data())
 def test_pieces_that_are_lost_repeated_or_late_make_the_same_file(
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    content: bytes,
-    size: int,
-    data: st.DataObject,
+    monkeypatch: pytest.MonkeyPatch, content: bytes, size: int, data: st.DataObject
 ) -> None:
     monkeypatch.setattr(shards, "PIECE_BYTES", size)
-    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
-    (there / _NAME).write_bytes(content)
-    *_, file = describe_file(there / _NAME)
-    assert file == _file(content)
-    download = Download(here, file)
-    while download.offset < file.size:
+    with TemporaryDirectory() as folder:
+        here, there = Path(folder) / "here", Path(folder) / "there"
+        here.mkdir()
+        there.mkdir()
+        (there / _NAME).write_bytes(content)
+        *_, file = describe_file(there / _NAME)
+        assert file == _file(content)
+        _fetch(Download(here, file), here, there, data)
+        assert (here / _NAME).read_bytes() == content
+        assert [path.name for path in here.iterdir()] == [_NAME]
+        assert verify_file(here, file) is None
+
+
+def _fetch(download: Download, here: Path, there: Path, data: st.DataObject) -> None:
+    """Ask for pieces until the file is whole, over a network that loses, repeats and mixes up."""
+    fates = iter(data.draw(st.lists(st.sampled_from(["lost", "right", "twice", "another"]), max_size=25)))
+    while download.offset < download.file.size:
         assert not (here / _NAME).exists()
-        fate = data.draw(st.sampled_from(["lost", "right", "twice", "another"]))
+        fate = next(fates, "right")
         piece = read_piece(there / _NAME, download.offset)
         if fate == "another":
-            offset = data.draw(st.integers(0, file.size).filter(lambda at: at != download.offset))
+            offset = data.draw(st.integers(0, download.file.size).filter(lambda at: at != download.offset))
             download.take(offset, read_piece(there / _NAME, offset))
         elif fate != "lost":
             offset = download.offset
             download.take(offset, piece)
             if fate == "twice":
                 download.take(offset, piece)
-    assert (here / _NAME).read_bytes() == content
-    assert [path.name for path in here.iterdir()] == [_NAME]
-    assert verify_file(here, file) is None
 
 
 def test_what_differs_from_what_was_announced_never_appears(tmp_path: Path) -> None:

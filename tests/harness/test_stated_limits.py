@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.stated_limits import StatedLimits, retry_after_s, stated_limits
+from harness.reactive.stated_limits import StatedLimits, retry_after_s, stated_limits
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.records import RequestRecord
-from harness.storm import NobodyThere, RefusedKey
+from harness.safety.storm import NobodyThere, RefusedKey
 from tests.harness.builders import bare_record, record
 
 

@@ -7,11 +7,11 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.pacing import Piece
+from harness.arrivals.pacing import Piece
 from harness.plan import Shard
-from harness.prompts import PromptBook
-from harness.ways import Way, WaysPlan
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, SyntheticPlan
+from harness.workloads.prompts import PromptBook
+from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, SyntheticPlan
+from harness.workloads.ways import Way, WaysPlan
 from tests.harness.builders import LAW
 
 

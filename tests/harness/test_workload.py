@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.curves import bursts
-from harness.pacing import Piece
+from harness.arrivals.curves import bursts
+from harness.arrivals.pacing import Piece
 from harness.plan import Shard
 from harness.streams import stream
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal, SyntheticPlan
+from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal, SyntheticPlan
 from tests.harness.builders import LAW
 
 _PLAN = SyntheticPlan(

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from splintr import Tokenizer
 
-from harness.asks import Ask
-from harness.attachments import tool_tokens
 from harness.errors import UsageError, WorkloadError
-from harness.mixture import MixturePlan, mixture_plan
 from harness.objectives import Objective
 from harness.plan import Arrival
-from harness.prompts import PromptBook
 from harness.tokens import token_counter
-from harness.workload import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal
-from harness.workload_file import read_workload, workload_of
+from harness.workloads.asks import Ask
+from harness.workloads.attachments import tool_tokens
+from harness.workloads.file import read_workload, workload_of
+from harness.workloads.mixture import MixturePlan, mixture_plan
+from harness.workloads.prompts import PromptBook
+from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal
 from tests.harness.builders import LAW
 
 _STEADY = "arrivals: {gaps: constant, rate: 100/s, for: 40s}\n"
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_is_a_workload(tmp_path: Path) -> None:
-    from harness import workload_file
+    from harness.workloads import file as workload_file
 
     assert workload_file.__doc__ is not None
     example = workload_file.__doc__.split("\n\n")[1]

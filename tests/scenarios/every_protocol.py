@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from harness.arrivals.pacing import Piece
 from harness.dialects import Dialect
 from harness.dialects.table import DIALECTS
-from harness.pacing import Piece
 from harness.plan import Arrival, LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.workload import Lognormal, SyntheticPlan
+from harness.workloads.synthetic import Lognormal, SyntheticPlan
 
 PROTOCOLS = list(DIALECTS.values())
 

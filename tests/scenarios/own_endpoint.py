@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.arrivals.pacing import Piece
 from harness.dialects import Asked
 from harness.dialects.custom import json_dialect
-from harness.pacing import Piece
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
-from harness.workload import AZURE_CONVERSATION_PROMPT, Lognormal, SyntheticPlan
+from harness.workloads.synthetic import AZURE_CONVERSATION_PROMPT, Lognormal, SyntheticPlan
 
 
 def body(asked: Asked) -> Mapping[str, Any]:

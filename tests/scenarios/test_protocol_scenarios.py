@@ -19,7 +19,7 @@ from harness.dialects.table import DIALECTS
 from harness.records import RequestRecord
 from harness.store import open_run
 from harness.summary import load_run
-from tests.conftest import REPOSITORY, mock_server
+from tests.conftest import mock_server
 from tests.scenarios.running import locust, rehearse
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.capacity_report import capacity_of
-from harness.curves import steady
+from harness.arrivals.curves import steady
 from harness.goodput import goodput
 from harness.objectives import parse_objective
+from harness.reactive.capacity_report import capacity_of
+from harness.reactive.turns import sessions_of
 from harness.records import RequestRecord
 from harness.store import open_run
 from harness.summary import load_run
-from harness.turns import sessions_of
 from harness.virtual import Simulation, run_in_virtual_time
-from harness.workload import conversations
+from harness.workloads.synthetic import conversations
 from tests.conftest import REPOSITORY, mock_server
 from tests.harness.reactive import queue_profile
 

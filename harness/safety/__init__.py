@@ -1,0 +1,1 @@
+"""Before harm is done: which targets, how much money, when to stop, and no secret in any output."""

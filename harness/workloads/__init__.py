@@ -1,0 +1,1 @@
+"""What is asked, by whom: lengths, questions, words, attachments, and the workload file."""
