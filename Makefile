@@ -23,6 +23,8 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.mock
 	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.records
+	$(BIN)/python -m benchmarks.self_judgement
 	$(BIN)/python -m benchmarks.virtual
 
 # The official SDKs' own tests against the mock; needs the package index, writes docs/conformance.md.

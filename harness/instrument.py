@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from harness.delivery import Delivery, judge_delivery
 from harness.quantiles import Distribution, distribution
 from harness.records import RecordFile
 from harness.store import Manifest, Sample
@@ -21,14 +22,13 @@ from harness.truth import Truth
 __all__ = ["CROWDED_SHARE", "STALL_S", "Instrument", "doubts_of", "is_crowded", "judge_instrument"]
 
 # Bounds are judgement, not law. A request sent 10 ms late is as wrong as the usual jitter of a network; a twentieth
-# of the load that never came makes another experiment.
+# of the load that never came makes another experiment (harness/delivery.py).
 _LATE_S = 0.010
 _LATE_INVALID_S = 1.0
 STALL_S = 0.025
 _STALLED_SHARE = 0.01
 _CPU_BUSY = 0.90
 _MERGED_SHARE = 0.05
-_DELIVERED_SHARE = 0.95
 _DOUBTED_SHARE = 0.01
 # Of a whole second. The load and a server on the same machine may well use most of it for a moment; a tenth of the run is
 # no moment. Being woken costs some 30 us even on an idle machine, which at 2,000 reads a second is 6 % of the time.
@@ -75,8 +75,9 @@ def judge_instrument(
     samples: Sequence[Sample],
     num_missing: int,
     truth: Truth | None = None,
+    delivery: Delivery | None = None,
 ) -> Instrument:
-    """Fold what the run says about its own instrument."""
+    """Fold what the run says about its own instrument; `delivery` is asked against delivered load."""
     virtual = manifest.clock == "virtual"
     cpu = np.array([sample.cpu for sample in samples])
     lags = np.array([sample.loop_lag_s for sample in samples], dtype=np.float64)
@@ -103,7 +104,7 @@ def judge_instrument(
         invalid.append("the run has no end: the process that led it was killed")  # what was to follow nobody knows
     # Only writers that ended in order prove that what has no record was not sent.
     stopped = manifest.ended_how == "stopped early" and not invalid
-    invalid += _not_delivered(table, manifest, num_missing, stopped=stopped)
+    invalid += _not_delivered(manifest, num_missing, delivery, stopped=stopped)
     if num_twice := len(table) - len(set(table.request_ids)):
         invalid.append(f"{num_twice} requests have more than one record")
     if truth is not None and truth.num_ledger_only:
@@ -118,7 +119,7 @@ def judge_instrument(
     return instrument
 
 
-def _not_delivered(table: Table, manifest: Manifest, num_missing: int, *, stopped: bool) -> list[str]:
+def _not_delivered(manifest: Manifest, num_missing: int, delivery: Delivery | None, *, stopped: bool) -> list[str]:
     if stopped and (num_missing or manifest.reactive):
         after = f" after {manifest.ended_at:.0f} s" if manifest.ended_at is not None else ""
         because = f" ({manifest.stop_reason})" if manifest.stop_reason is not None else ""
@@ -127,11 +128,7 @@ def _not_delivered(table: Table, manifest: Manifest, num_missing: int, *, stoppe
     reasons = []
     if num_missing:
         reasons.append(f"{num_missing} of {manifest.num_planned} planned requests left no record")
-    num_sent = int((~np.isnan(table["sent_at"])).sum())
-    num_planned = len(table) + num_missing if manifest.reactive else manifest.num_planned
-    if num_sent < _DELIVERED_SHARE * num_planned:
-        reasons.append(f"only {num_sent} of {num_planned} planned requests were sent")
-    return reasons
+    return reasons + ([] if delivery is None else judge_delivery(delivery))
 
 
 def doubts_of(instrument: Instrument, num_refused: int) -> list[str]:
@@ -140,7 +137,7 @@ def doubts_of(instrument: Instrument, num_refused: int) -> list[str]:
     loop = instrument.loop_lag
     late, which = _tail(instrument.send_lag)
     if num_refused:
-        reasons.append(f"{num_refused} requests were held back by the cap on requests in flight")
+        reasons.append(f"{num_refused} requests were held back by the harness itself")
     if late > _LATE_S:
         reasons.append(f"requests were sent late: {which} {late * 1e3:.1f} ms")
     if instrument.stalled_share is not None and instrument.stalled_share > _STALLED_SHARE:

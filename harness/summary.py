@@ -123,7 +123,7 @@ def summarize(run: RunData) -> Summary:
         0, manifest.num_planned - len({name for name in table.request_ids if "." not in name.rpartition("-")[2]})
     )
     delivery = measure_delivery(table, manifest)
-    instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing, run.truth)
+    instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing, run.truth, delivery)
     load = _load(table, manifest, num_missing)
     return Summary(
         run_id=manifest.run_id,

@@ -19,10 +19,18 @@ def instrument_rows(summary: Summary) -> list[TextTable]:
     """What the load generator says about itself."""
     instrument = summary.instrument
     lags = [_lag_row("send lag", instrument.send_lag), _lag_row("loop lag", instrument.loop_lag)]
+    if instrument.read_lag is not None:
+        lags.append(_lag_row("read lag", instrument.read_lag))
     facts = [
         ["CPU of the load processes, mean", _or_not_measured(share(instrument.cpu_mean))],
         ["CPU of the load processes, most", _or_not_measured(share(instrument.cpu_max))],
         ["chunks that came in one read with another", _or_not_measured(share(instrument.merged_share))],
+        ["answers with the kernel's receive stamps", _or_not_measured(share(instrument.stamped_share))],
+        ["samples with a doubt", _or_not_measured(share(instrument.doubted_share))],
+        *([f"of them {kind.replace('_', ' ')}", count(num)] for kind, num in sorted(instrument.doubts.items())),
+        ["processors of the machine, used", _or_not_measured(share(instrument.machine_cpu))],
+        ["time that a load process waited for one", _or_not_measured(share(instrument.cpu_wait))],
+        ["time that a hypervisor gave to others", _or_not_measured(share(instrument.stolen_cpu))],
         ["most requests in flight", _or_not_measured(count(instrument.max_in_flight))],
         ["planned requests without a record", count(summary.load.num_missing)],
         ["torn record lines", count(instrument.num_torn_lines)],

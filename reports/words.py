@@ -37,7 +37,15 @@ DEFINITIONS = {
     "refused": "Never sent: the harness held it back (its cap on requests in flight, or a budget).",
     "left": "The client went away before the end, as the plan said: no failure of the server.",
     "send lag": "From the intended time to the real send: lateness of the load side, not of the server.",
-    "loop lag": "How late the load process's event loop woke up; stamps are wrong by up to this much.",
+    "loop lag": "How late the load process's event loop woke up; sends are late by up to this much.",
+    "read lag": (
+        "How long bytes lay in the kernel before the load process read them; arrivals with the kernel's receive stamps are "
+        "right all the same."
+    ),
+    "doubt": (
+        "A sample whose times may be off: late send (by more than 10 ms), merged first token or late read (its arrival is only "
+        "known to more than 1 ms), clock step."
+    ),
     "VALID, DEGRADED, INVALID": (
         "State of the instrument: the numbers stand; they stand with the doubts listed; nothing may be concluded."
     ),

@@ -32,7 +32,8 @@ def _judge(
 ) -> Instrument:
     planned = len(records) if num_planned is None else num_planned
     asked = manifest(num_planned=planned, max_in_flight=100, **manifest_fields)
-    return judge_instrument(tabulate(records), asked, files, samples, num_missing)
+    table = tabulate(records)
+    return judge_instrument(table, asked, files, samples, num_missing, delivery=measure_delivery(table, asked))
 
 
 def _on_time(num: int = 10) -> list[RequestRecord]:
@@ -139,7 +140,7 @@ _SITUATIONS: dict[str, tuple[Callable[[], Instrument], str, str]] = {
     "some held back": (
         lambda: _judge(_refused(2, of=100)),
         "DEGRADED",
-        "2 requests were held back by the cap",
+        "2 requests were held back by the harness itself",
     ),
     "a damaged file": (
         lambda: _judge(_on_time(), files=[RecordFile(Path("r"), problems=["r has no footer: its writer was killed"])]),

@@ -109,7 +109,7 @@ def test_the_report_says_what_the_totals_say() -> None:
     assert report.objectives == ["ttft<1s, tpot<60ms"]
     assert report.left_s == 48.0
     assert report.latencies["ttft"].at(50) == pytest.approx(0.1, rel=0.005)
-    assert report.instrument.reasons == ["2 requests were held back by the cap on requests in flight"]
+    assert report.instrument.reasons == ["2 requests were held back by the harness itself"]
 
 
 def test_only_new_points_are_sent() -> None:

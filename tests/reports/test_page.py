@@ -43,7 +43,7 @@ def test_the_verdict_stands_first_with_its_reasons_and_the_state_of_the_instrume
     assert banner.attributes["data-answer"] == "FAIL"
     assert page.only("p", class_="answer").text == "FAIL"
     assert page.only("strong", class_="state").text == "DEGRADED"
-    assert banner.text.count("1 requests were held back by the cap on requests in flight") == 1
+    assert banner.text.count("1 requests were held back by the harness itself") == 1
     assert [e.attributes.get("id") for e in page.find("section")] == _SECTIONS
 
 
