@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.delivery import measure_delivery
 from harness.instrument import Instrument, judge_instrument
 from harness.records import RecordFile, RequestRecord
 from harness.store import Sample
@@ -167,7 +168,7 @@ def test_state(name: str) -> None:
 def test_what_makes_it_invalid_comes_first() -> None:
     instrument = _judge(_late(5, 0.5), samples=[_sample(cpu=1.0)], num_planned=11, num_missing=1)
     assert instrument.state == "INVALID"
-    assert [reason.split()[0] for reason in instrument.reasons] == ["1", "only", "requests", "a"]
+    assert [reason.split()[0] for reason in instrument.reasons] == ["1", "only", "50%", "requests", "a"]
 
 
 def test_numbers() -> None:
