@@ -87,6 +87,8 @@ def run(
         *_passed("--budget", budget),
         *_passed("--prices", prices),
         *(word for host in allow_host or () for word in ("--allow-host", host)),
+        # A mock of our own has no yesterday to be remembered: the same words every time, and so the same decisions.
+        *(["--prompts", "same"] if mock is not None and "--prompts" not in context.args else []),
         *context.args,
     ]
     if target is not None:

@@ -132,6 +132,48 @@ def test_a_spike_hurts_and_is_over(tmp_path: Path) -> None:
     assert np.median(last) < 2 * before
 
 
+def test_every_burst_hurts_and_echoes(tmp_path: Path) -> None:
+    words = ["--burst-factor", "8", "--burst-every", "60s", "--burst-for", "5s"]
+    seen = simulated("h100-8b", "burst", tmp_path, "-r", "5", "-t", "3m", *words)
+    assert {each.phase for each in seen.records} == {"quiet", "burst"}
+    assert seen.rate("burst", 15) == pytest.approx(40, rel=0.2)
+    quiet = [each for each in seen.of("quiet") if each.intended_at % 60 < 27 and each.first_token_at is not None]
+    before = np.median([each.first_token_at - each.intended_at for each in quiet if each.first_token_at is not None])
+    assert seen.ttft("burst", 90) > 10 * before
+    # The echo: whoever comes in the seconds after a burst waits behind it, and a quarter of a minute later nobody does.
+    behind, later = (
+        np.median(
+            [
+                each.first_token_at - each.intended_at
+                for each in seen.records
+                if start < each.intended_at % 60 < start + 3 and each.first_token_at is not None
+            ]
+        )
+        for start in (32.5, 50.0)
+    )
+    assert behind > 3 * before > 1.5 * later
+
+
+def test_a_replayed_trace_is_the_trace(tmp_path: Path, shared_data: Path) -> None:
+    """Instants, lengths and shared prefixes of a window of Mooncake's trace; most of what can be reused is reused."""
+    path = shared_data / "mooncake" / "conversation_trace.jsonl"
+    seen = simulated("h100-8b", "trace_replay", tmp_path, "--trace", str(path), "--window", "60s")
+    rows = [row for line in path.read_text().splitlines() if (row := json.loads(line))["timestamp"] < 60_000]
+    ordered = sorted(seen.records, key=lambda each: int(each.request_id.rpartition("-")[2]))
+    assert [each.planned_prompt_tokens for each in ordered] == [row["input_length"] for row in rows]
+    assert [each.planned_output_tokens for each in ordered] == [row["output_length"] for row in rows]
+    instants = [row["timestamp"] / 1000 for row in rows]
+    assert [each.intended_at for each in ordered] == pytest.approx(instants, abs=3.0)  # the trace's bins are 3 s wide
+    known: set[int] = set()
+    reusable = 0
+    for row in rows:
+        shared = next((place for place, name in enumerate(row["hash_ids"]) if name not in known), len(row["hash_ids"]))
+        reusable += min(512 * shared, row["input_length"])
+        known.update(row["hash_ids"])
+    cached = sum(each.num_cached_tokens or 0 for each in ordered)
+    assert 0.5 * reusable < cached <= reusable
+
+
 def test_ten_times_the_load_sheds_where_there_are_limits_and_drowns_where_there_are_none(tmp_path: Path) -> None:
     limited = tmp_path / "limited.yaml"
     limited.write_text(_LIMITED)
