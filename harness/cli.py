@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Optional
 
 import msgspec
@@ -94,11 +96,14 @@ def run(
     if target is not None:
         check_url(target)  # before it stands on a command line
     require_new(where)
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot create {where}: {error.strerror}") from None
     ledger = where.with_name(f".{where.name}.ledger.jsonl")  # beside the run until there is one
     try:
         with ExitStack() as stack:
             if mock is not None:
-                ledger.parent.mkdir(parents=True, exist_ok=True)
                 target = stack.enter_context(start_mock(mock, ledger=ledger, seed=seed)).url
             assert target is not None
             launch = Launch(
@@ -121,7 +126,8 @@ def run(
             ledger.replace(where / "ledger.jsonl")
         sys.exit(_conclude(open_run(where)))
     finally:
-        ledger.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what has to be said
+            ledger.unlink(missing_ok=True)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -141,9 +147,7 @@ def simulate(
     speed: Annotated[Optional[float], typer.Option(help="Replay speed of the trace.")] = None,  # noqa: UP045
     rate: Annotated[_Text, typer.Option(help="Arrival rate: 20, 20/s, 300/min.")] = None,
     duration: Annotated[_Text, typer.Option("--for", help="How long: 60s, 2h.", metavar="TIME")] = None,
-    from_users: Annotated[
-        int | None, typer.Option(help="So many users ask. Default: nobody by name.", min=1)
-    ] = None,
+    from_users: Annotated[int | None, typer.Option(help="So many users ask. Default: nobody by name.", min=1)] = None,
     model: Annotated[
         _Text, typer.Option(help="Model to ask for. Default: the first that is served; a router's name before models.")
     ] = None,
@@ -159,15 +163,18 @@ def simulate(
     """
     _require("report", "jinja2", "pandas", "plotly")
     if scenario is not None:
-        if any(given is not None for given in (workload, trace, window, speed, from_users)):
-            raise UsageError(
-                "--workload, --trace, --window, --speed and --from-users are not for a scenario; it has options of its own"
-            )
+        if from_users is not None:
+            raise UsageError("--from-users is not for a scenario; it has options of its own")
         words = [
             *("-f", str(scenario), "--seed", str(seed), "--gaps-of", str(gaps_of)),
             *_passed("-r", None if rate is None else f"{parse_rate(rate):.10g}"),
             *_passed("-t", duration),
             *_passed("--model", model),
+            # Scenarios have options of these names too.
+            *_passed("--workload", workload),
+            *_passed("--trace", trace),
+            *_passed("--window", window),
+            *_passed("--speed", speed),
             *context.args,
         ]
         sys.exit(_rehearse(scenario, deployment, words, out))
@@ -211,8 +218,9 @@ def _rehearse(scenario: Path, deployment: str, words: list[str], out: Path | Non
     _require("load", "locust", "splintr")
     where = out or Path("runs") / f"{Path(deployment).stem}-{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
     require_new(where)
-    code = run_rehearsal(deployment, [*words, "--out", str(where)])
-    return code or _conclude(open_run(where))
+    if run_rehearsal(deployment, [*words, "--out", str(where)]):
+        return EXIT_CODES["INVALID"]
+    return _conclude(open_run(where))
 
 
 def _tell_progress(num_planned: int) -> Callable[[int, float], None]:
@@ -286,7 +294,7 @@ def _conclude(directory: RunDirectory) -> int:
     summary = summarize(data)
     directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
     page = write_report(data, summary)
-    print(summary_text(summary))
+    print(summary_text(summary, get_terminal_size().columns if sys.stdout.isatty() else None))
     stack = directory.path / "stack.json"
     if stack.exists():
         print(f"\n{stack_text(msgspec.json.decode(stack.read_bytes()))}")
@@ -307,6 +315,9 @@ def _passed(option: str, value: object) -> list[str]:
 
 def main() -> None:
     """Run the command line; failures of the tool are one line on stderr and exit code 2."""
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # as Ctrl-C: what was started is ended, drafts are removed
     try:
         app()
     except HarnessError as error:

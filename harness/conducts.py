@@ -37,7 +37,7 @@ class MixedConduct:
 
     def __post_init__(self) -> None:
         shares = [kind.share for kind in self.kinds]
-        if min(shares, default=0.0) < 0 or sum(shares) > 1:
+        if not all(share >= 0 for share in shares) or not sum(shares) <= 1:
             told = ", ".join(f"{kind.name} {kind.share:g}" for kind in self.kinds)
             raise UsageError(f"the shares {told} must lie between 0 and 1, and so must their sum")
 

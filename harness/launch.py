@@ -124,22 +124,21 @@ def _url(process: subprocess.Popen[str], what: str) -> str:
 
 def run_locust(launch: Launch) -> int:
     """Run Locust to its end and return its exit code. SIGTERM is passed on; SIGINT reaches it by itself."""
-    process = subprocess.Popen(launch.command())  # noqa: S603
+    return _run(launch.command())
+
+
+def run_rehearsal(deployment: str, words: list[str]) -> int:
+    """Simulate a scenario to its end and return the exit code: 0 when a run was written."""
+    return _run([sys.executable, "-m", "harness.swarm.rehearsal", deployment, *words])
+
+
+def _run(command: list[str]) -> int:
+    process = subprocess.Popen(command)  # noqa: S603
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return _wait(process)
     finally:
         signal.signal(signal.SIGTERM, before)
-        _stop(process)
-
-
-def run_rehearsal(deployment: str, words: list[str]) -> int:
-    """Simulate a scenario to its end and return the exit code: 0 when a run was written."""
-    command = [sys.executable, "-m", "harness.swarm.rehearsal", deployment, *words]
-    process = subprocess.Popen(command)  # noqa: S603
-    try:
-        return _wait(process)
-    finally:
         _stop(process)
 
 

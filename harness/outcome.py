@@ -23,6 +23,7 @@ Ending = Literal[
     "reset",
     "timeout",
     "unreachable",
+    "no_socket",
     "bad_http",
     "run_ended",
     "left",
@@ -72,6 +73,8 @@ def _before_answer(
         return Verdict("incomplete", "run_ended", "still open when the run ended")
     if ending == "left":
         return Verdict("left", "client_left", detail)
+    if ending == "no_socket":  # it never left this machine
+        return Verdict("refused", "no_socket", detail)
     if ending in ("unreachable", "bad_http", "scenario_error", "unanswered"):
         return Verdict("failed", ending, detail)
     if status is None:

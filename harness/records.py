@@ -41,7 +41,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     each chunk (null: one each). `token_source` says who counted the output tokens: `server` (its usage) or `local`.
     `outcome`: throttled is 429, 529 or 503 with Retry-After; failed any other error; cut a stream the server broke;
     incomplete one that was open when the run ended; refused one that we kept back ourselves (the cap on requests in
-    flight, a budget); left one that our client went away from, as the plan said. `num_stale_sockets` counts kept-alive
+    flight, a budget, no descriptor or port left on our machine); left one that our client went away from, as the plan said. `num_stale_sockets` counts kept-alive
     connections that turned out dead before a byte came and were replaced; `throttled_s` is time spent waiting because the
     server asked for it. `doubt` says why the sample's times may be wrong by our own fault, as labels joined by commas;
     `read_lag_s` is the longest that bytes of the answer lay in the kernel before they were read, null where the kernel gave

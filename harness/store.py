@@ -5,6 +5,7 @@ records-*.jsonl    one line a request, one file a writing process
 samples-*.jsonl    what the instrument noticed about itself, once a second
 ledger.jsonl       the mock's own account, when the mock was the server
 stack.json         what the policies of a simulated stack did
+conclusion.txt     the scenario's own answer, where it has one
 summary.json       the fold of all that       report.html   the page
 """
 
@@ -141,6 +142,20 @@ class RunDirectory:
             except msgspec.DecodeError as error:
                 raise RunError(f"{path}: {error}") from error
         return sorted(samples, key=lambda sample: sample.at)
+
+    def write_conclusion(self, lines: list[str]) -> None:
+        """Keep the scenario's own answer: only a process that may import the scenario can work it out."""
+        if lines:
+            self.write_atomically("conclusion.txt", "".join(f"{line}\n" for line in lines).encode())
+
+    def conclusion(self) -> list[str]:
+        """The scenario's own answer, as lines; empty when it has none."""
+        try:
+            return (self.path / "conclusion.txt").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.path / 'conclusion.txt'}: {error}") from error
 
     def write_atomically(self, name: str, content: bytes) -> Path:
         """Write a file so that a reader finds the old one or the new one, never half of it."""

@@ -73,7 +73,7 @@ class ErrorClass(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """`summary.json`. Metrics are in seconds, by name."""
+    """`summary.json`. Metrics are in seconds, by name. `conclusion`: the scenario's own answer, as lines of text."""
 
     schema_version: int = 1
     run_id: str
@@ -88,6 +88,7 @@ class Summary(msgspec.Struct, kw_only=True):
     goodput: Goodput | None = None
     cost_usd: float | None = None
     certificate: Attached | None = None
+    conclusion: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def summarize(run: RunData) -> Summary:
         goodput=goodput(table, manifest.objectives, manifest.loaded_s),
         cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
         certificate=manifest.certificate,
+        conclusion=run.directory.conclusion(),
     )
 
 

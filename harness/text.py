@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
+from textwrap import wrap
+
 from harness.delivery import Delivery
 from harness.doctor.certificate import certificate_text
 from harness.goodput import Goodput
@@ -43,10 +46,15 @@ def percentile_cell(metric: Distribution, percent: float) -> str:
     return milliseconds(value)
 
 
-def summary_text(summary: Summary) -> str:
-    """The run in a dozen lines: verdict first."""
+def summary_text(summary: Summary, width: int | None = None) -> str:
+    """The run in a dozen lines: verdict first, then the scenario's own answer. Sentences are broken at `width` columns, if given."""
     lines = ["", f"{summary.verdict.answer}: {'; '.join(summary.verdict.reasons)}", ""]
-    lines += [f"  {name:<12}{text}" for name, text in _headlines(summary)]
+    if summary.conclusion:
+        lines += [*(f"  {line}" for line in summary.conclusion), ""]
+    for name, text in _headlines(summary):
+        lines += [
+            f"  {head:<12}{part}" for head, part in zip(chain([name], repeat("")), _broken(text, width), strict=False)
+        ]
     names = "".join(f"{f'p{percent:g}':>10}" for percent in _COLUMNS)
     lines += ["", f"  ms            n  {names}{'max':>10}"]
     for name in _SHOWN:
@@ -56,8 +64,13 @@ def summary_text(summary: Summary) -> str:
     if "n<" in "\n".join(lines):
         lines += ["", "  n<368: too few samples for this percentile, which needs 368"]
     for error in summary.errors[:5]:
-        lines.append(f"  {error.num:>6} x {error.outcome}/{error.kind}: {error.example[:100]}")
+        example = f": {error.example[:100]}" if error.example else ""
+        lines.append(f"  {error.num:>6} x {error.outcome}/{error.kind}{example}")
     return "\n".join(lines)
+
+
+def _broken(text: str, width: int | None) -> list[str]:
+    return [text] if width is None else wrap(text, max(20, width - 14), break_long_words=False, break_on_hyphens=False)
 
 
 def _count(num: int | None) -> str:
@@ -89,7 +102,8 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
     outcomes = ", ".join(f"{num} {name}" for name, num in load.outcomes.items() if num) or "none ended"
     rate = f", {tokens.output_rate:,.0f} out/s" if tokens.output_rate is not None else ""
     lag = instrument.send_lag
-    lags = f"send lag p99 {percentile_cell(lag, 99)} ms, max {milliseconds(lag.maximum)} ms"
+    high = "" if lag.at(99) is None else f"p99 {milliseconds(lag.at(99))} ms, "
+    lags = f"send lag {high}max {milliseconds(lag.maximum)} ms"
     lines = [
         ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
         *_shape(summary.delivery),

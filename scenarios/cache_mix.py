@@ -40,7 +40,7 @@ class CacheMixUser(LLMUser):
     def plan(cls, options: PlanOptions) -> LoadPlan:
         own = options.own
         shares = {"repeated": own.repeats, "reworded": own.paraphrases, "new": 1 - own.repeats - own.paraphrases}
-        if min(shares.values()) < -1e-9:
+        if not all(share >= -1e-9 for share in shares.values()):
             raise UsageError(
                 f"--repeats {own.repeats:g} and --paraphrases {own.paraphrases:g} must be shares, and no more than 1 together"
             )

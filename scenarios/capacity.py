@@ -18,6 +18,7 @@ from typing import Any
 
 from locust import events
 
+from harness.errors import UsageError
 from harness.objectives import parse_objective
 from harness.plan import LoadPlan
 from harness.reactive.capacity import CapacitySettings
@@ -55,14 +56,24 @@ class CapacityUser(LLMUser):
         settings = CapacitySettings(
             objective=parse_objective(own.objective),
             first_rate=rate,
-            highest_rate=own.highest or 1000 * rate,
+            highest_rate=1000 * rate if own.highest is None else own.highest,
             share=own.good_share,
             resolution=own.resolution,
             probe_s=own.probe,
             settle_s=own.settle,
         )
+        duration_s, probe_s = options.duration_s or 1800.0, own.settle + settings.length_s(rate)
+        if probe_s + 1 > duration_s:
+            raise UsageError(
+                f"-t {duration_s:g} s has no room for a probe: one at {rate:g}/s takes {probe_s:g} s (--settle, then --probe or "
+                f"the time of {settings.least_requests} requests); give a longer -t, or begin higher with -r"
+            )
+        if own.whole and settings.objective.e2e_s is None:
+            raise UsageError(
+                "whole answers have no TTFT and no TPOT, so every rate would be good; give --objective 'e2e<10s'"
+            )
         lengths = AZURE_CONVERSATION_PROMPT, AZURE_CONVERSATION_OUTPUT
-        return CapacityPlan(settings, *lengths, options.duration_s or 1800.0, options.seed)
+        return CapacityPlan(settings, *lengths, duration_s, options.seed)
 
     @classmethod
     def conclusion(cls, run: RunData) -> list[str]:

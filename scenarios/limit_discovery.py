@@ -57,7 +57,10 @@ class LimitUser(LLMUser):
             most_tokens=own.most_tokens,
             large_prompt=own.large_prompt,
         )
-        return LimitPlan(settings, options.duration_s or 1800.0, options.seed)
+        duration_s = options.duration_s or 1800.0
+        if own.window >= duration_s:
+            raise UsageError(f"-t {duration_s:g} s has no room for a step of {own.window:g} s; give a longer -t")
+        return LimitPlan(settings, duration_s, options.seed)
 
     @classmethod
     def conclusion(cls, run: RunData) -> list[str]:

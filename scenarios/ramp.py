@@ -46,8 +46,8 @@ class RampUser(LLMUser):
         own, top, duration_s = options.own, options.rate or 20.0, options.duration_s or 300.0
         if not own.ramp_steps:
             pieces = ramp(own.ramp_from, top, duration_s=duration_s, hold_s=own.ramp_hold)
-        elif own.ramp_steps < 0 or own.ramp_hold:
-            raise UsageError(f"--ramp-steps {own.ramp_steps} must be positive and goes without --ramp-hold")
+        elif not 0 < own.ramp_steps <= 1000 or own.ramp_hold:
+            raise UsageError(f"--ramp-steps {own.ramp_steps} must be 1 to 1000 and goes without --ramp-hold")
         else:
             rise = (top - own.ramp_from) / own.ramp_steps
             pieces = steps([own.ramp_from + rise * (n + 1) for n in range(own.ramp_steps)], duration_s=duration_s)

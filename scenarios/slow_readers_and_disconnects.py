@@ -47,7 +47,7 @@ class RestlessUser(LLMUser):
     @classmethod
     def plan(cls, options: PlanOptions) -> LoadPlan:
         own = options.own
-        if own.slow_bytes <= 0 or own.leave_tokens < 1:
+        if not own.slow_bytes > 0 or own.leave_tokens < 1:
             raise UsageError("--slow-bytes must be above 0, and --leave-tokens at least 1")
         kinds = [
             Kind("reads slowly", own.slow_share, Conduct(read_bytes_per_s=own.slow_bytes)),

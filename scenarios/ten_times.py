@@ -45,7 +45,7 @@ class TenTimesUser(LLMUser):
     @classmethod
     def plan(cls, options: PlanOptions) -> LoadPlan:
         own, rate, duration_s = options.own, options.rate or 2.0, options.duration_s or 60.0
-        if own.times <= 1:
+        if not own.times > 1:
             raise UsageError(f"--times {own.times:g} is no overload; give more than 1")
         begin, end = duration_s / 4, duration_s * 3 / 4
         pieces = [

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import merge
-from math import exp, isfinite, log
+from math import exp, log
 from pathlib import Path
 from statistics import NormalDist, median
 
@@ -32,6 +32,7 @@ _NORMAL = NormalDist()
 # thousands of requests at one instant. Nine of ten of its clients lie below 13.
 _MOST_CV = 15.0
 _LEAST_CV = 0.05
+_MOST = 1e9  # of whatever stands in a table
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class _Cells:
 
     def row(self) -> _Row | None:
         """None for a client that was never active."""
-        rate, num_active = self._number("mean_rate_rps"), self._number("active_windows")
+        rate, num_active = self._number("mean_rate_rps"), int(self._number("active_windows") or 0)
         if not rate or not num_active:
             return None
         cv = min(max(self._number("rate_weighted_cv") or 1.0, _LEAST_CV), _MOST_CV)
@@ -206,7 +207,7 @@ class _Cells:
             workload=self.cells["workload"] or "",
             client=f"client-{self.cells['client']}",
             rate=rate,
-            num_active=int(num_active),
+            num_active=num_active,
             gaps=GapLaw("weibull" if weibull else "gamma", cv),
             prompt=self._lengths("in"),
             output=self._lengths("out"),
@@ -225,8 +226,8 @@ class _Cells:
             number = float(text)
         except ValueError:
             number = -1.0
-        if not (isfinite(number) and number >= 0):
-            raise TraceError(self.path, f"{text!r} is not a number from 0 on", line=self.line, column=column)
+        if not 0 <= number <= _MOST:
+            raise TraceError(self.path, f"{text!r} is not a number from 0 to {_MOST:g}", line=self.line, column=column)
         return number
 
 

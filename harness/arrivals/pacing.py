@@ -15,19 +15,30 @@ from typing import Any
 import numpy as np
 
 from harness.arrivals.gaps import Floats, Gaps, gap_law, unit_arrivals
+from harness.errors import UsageError
 
 __all__ = ["Gaps", "Piece", "arrival_times", "describe_pacing", "expected_count", "pieces_of", "unit_times"]
 
 
+_MOST_RATE = 1e6  # requests a second; judgement: a slip of the pen would be planned for hours
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of time, with one rate in requests per second, or one that changes linearly to `end_rate`."""
+    """A stretch of time, with one rate in requests per second, or one that changes linearly to `end_rate`. Raises UsageError
+    for a rate that nobody sends."""
 
     start_s: float
     end_s: float
     rate: float
     phase: str
     end_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.rate <= _MOST_RATE and self.last_rate <= _MOST_RATE):
+            raise UsageError(
+                f"a rate of {max(self.rate, self.last_rate):g}/s is more than anybody sends; write at most {_MOST_RATE:g}/s"
+            )
 
     @property
     def area(self) -> float:

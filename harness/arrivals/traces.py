@@ -78,8 +78,10 @@ def trace_plan(
     `window` takes the requests from the first instant up to the second, seconds of the trace. `speed` 2 plays them twice
     as fast. `scale` 2 sends each request twice (a copy comes up to a second later), 0.5 keeps half of them by lot.
     """
-    if speed <= 0 or scale <= 0:
-        raise UsageError(f"--speed {speed:g} and --scale {scale:g} must be positive")
+    if not (1e-6 <= speed < inf and 0 < scale < inf):
+        raise UsageError(
+            f"--speed {speed:g} and --scale {scale:g} must be positive and finite, the speed at least 1e-06"
+        )
     rows = read_trace(path)
     start, end = window if window is not None else (0.0, inf)
     chosen = [replace(row, at_s=row.at_s - start) for row in rows if start <= row.at_s < end]

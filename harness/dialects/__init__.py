@@ -62,8 +62,8 @@ class TokenUsage(NamedTuple):
     num_uncached_tokens: int | None = None
 
     def then(self, later: TokenUsage) -> TokenUsage:
-        """What is known after a later count: it goes before, where it says anything."""
-        merged = TokenUsage(*(old if new is None else new for old, new in zip(self, later, strict=True)))
+        """What is known after a later count: it goes before, where it says anything. Less than no tokens says nothing."""
+        merged = TokenUsage(*(old if new is None or new < 0 else new for old, new in zip(self, later, strict=True)))
         if merged.num_uncached_tokens is None:
             return merged
         cached = (merged.num_cached_tokens or 0) + (merged.num_cache_write_tokens or 0)

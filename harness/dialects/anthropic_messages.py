@@ -164,7 +164,8 @@ def _whole(body: bytes) -> Meaning:
 
 
 def _words(block: _Block) -> str:
-    return (block.thinking or "") + (block.text or "") + bytes(block.input).decode()
+    # The decoder has not looked into the arguments of a call.
+    return (block.thinking or "") + (block.text or "") + bytes(block.input).decode("utf-8", "replace")
 
 
 ANTHROPIC_MESSAGES = Dialect(

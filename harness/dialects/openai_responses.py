@@ -137,7 +137,10 @@ def _state(response: _State | _Response, *, ended: bool) -> Meaning:
 def _why(response: _State | _Response) -> str:
     if not response.error:
         return f"the response is {response.status}"
-    return error_text(orjson.dumps({"error": response.error}))
+    try:
+        return error_text(orjson.dumps({"error": response.error}))
+    except TypeError:  # a number that is larger than any that it writes
+        return str(response.error)[:300]
 
 
 def _usage(usage: _Usage | None) -> TokenUsage | None:

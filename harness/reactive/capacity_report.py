@@ -41,13 +41,13 @@ def capacity_of(plan: Mapping[str, Any], records: Iterable[RequestRecord]) -> Ca
 
 def capacity_text(capacity: Capacity) -> list[str]:
     """Lines for a terminal."""
-    good = f"{capacity.share:.0%} of the requests meet {_words(capacity.objective)}"
+    good = f"{100 * capacity.share:.4g}% of the requests meet {_words(capacity.objective)}"
     low, high = (f"{bound:g}/s" if bound is not None else "" for bound in (capacity.low, capacity.high))
     heads = {
-        "found": f"capacity {low}: there {good}; at {high} they do not",
+        "found": f"capacity {low}: there at least {good}; at {high} fewer",
         "lowest_fails": f"no capacity found: already at {high} fewer than {good}; begin lower with -r",
-        "highest_passes": f"capacity at least {low}: there {good}; nothing higher was to be asked, raise --highest",
-        "aborted": f"the search was cut short; {good} {_between(low, high)}",
+        "highest_passes": f"capacity at least {low}: there at least {good}; nothing higher was to be asked, raise --highest",
+        "aborted": f"the search was cut short; at least {good} {_between(low, high)}",
     }
     unclear = [" one of these rates is too near to the bound to be told from it; lengthen --probe"]
     lines = [heads[capacity.kind], *(unclear if capacity.is_unclear else [])]

@@ -62,6 +62,11 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"a factor of {self.factor:g} does not rise; write more than 1")
         if self.most_throttled < 2:
             raise UsageError("a limit is found between two refusals; allow at least 2")
+        if self.most_requests < 1 or self.most_tokens < self.num_tokens("large"):
+            raise UsageError(
+                f"{self.most_requests} requests and {self.most_tokens} tokens do not pay for one large request of "
+                f"{self.num_tokens('large')} tokens; allow more"
+            )
         if not self.resolution >= 0.2:
             raise UsageError(f"a resolution of {self.resolution:g} is too fine; write at least 0.2")
         if self.large_prompt < 10 * self.small_prompt:

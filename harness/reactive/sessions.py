@@ -53,6 +53,11 @@ class SessionLaw:
             raise UsageError("say how long the results of tools are")
         if self.system_tokens < 0:
             raise UsageError(f"a system prompt of {self.system_tokens} tokens cannot be; write 0 for none")
+        if self.context_tokens is not None and self.context_tokens <= self.system_tokens:
+            raise UsageError(
+                f"a context of {self.context_tokens} tokens has no room beside a system prompt of {self.system_tokens}; "
+                "write more, or a shorter system prompt"
+            )
 
     def describe(self) -> dict[str, object]:
         tools = {} if self.tool_tokens is None else {"tool_tokens": self.tool_tokens.describe()}

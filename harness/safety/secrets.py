@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable
+from html import escape
 from urllib.parse import quote
 
 from harness.records import RequestRecord
@@ -21,6 +22,7 @@ _LIKE_A_KEY = re.compile(
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
 )
 _SHORTEST = 4  # a shorter one stands in ordinary words
+_NO_WORD = 12  # one of so many characters is no ordinary word, however it is written: a host's name comes in lower case
 _SHORTEST_PIECE = 6  # of a secret at the end of a text that was cut there
 # Fields of a record whose words are the server's, or another program's.
 _SAID_BY_SERVER = (
@@ -39,9 +41,11 @@ class Scrubber:
     def __init__(self, secrets: Iterable[str | None]) -> None:
         self._secrets = [secret for secret in secrets if secret and len(secret) >= _SHORTEST]
         forms = {form for secret in self._secrets for form in _forms(secret)}
-        self._exact = (
-            re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
+        exact = (
+            f"(?i:{re.escape(form)})" if len(form) >= _NO_WORD else re.escape(form)
+            for form in sorted(forms, key=len, reverse=True)
         )
+        self._exact = re.compile("|".join(exact)) if forms else None
 
     def text(self, text: str) -> str:
         """The text without secrets, also where it was cut in the middle of one."""
@@ -71,6 +75,15 @@ class Scrubber:
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as it may come back: as it is, percent-encoded, in JSON, in base64."""
+    """A secret as it may come back: as it is, percent-encoded, in JSON, in HTML, in base64."""
     escaped = secret.replace("\\", "\\\\").replace('"', '\\"')
-    return {secret, quote(secret, safe=""), escaped, b64encode(secret.encode()).decode()}
+    in_base64 = b64encode(secret.encode()).decode()
+    return {
+        secret,
+        quote(secret, safe=""),
+        quote(secret),
+        escaped,
+        escaped.replace("/", "\\/"),
+        escape(secret),
+        in_base64,
+    }

@@ -6,6 +6,8 @@ good and is refused many times in a row was revoked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.records import RequestRecord
 
 __all__ = ["NobodyThere", "RefusedKey"]
@@ -46,10 +48,12 @@ class RefusedKey:
 
 
 class NobodyThere:
-    """Stops after `num` connections in a row could not be made and none ever was."""
+    """Stops after `num` connections in a row could not be made and none ever was. `connected` says whether one was by a
+    request that still waits for its answer: a server that takes no more connections is overloaded, not absent."""
 
-    def __init__(self, num: int = _NUM_UNREACHABLE) -> None:
+    def __init__(self, num: int = _NUM_UNREACHABLE, connected: Callable[[], bool] = lambda: False) -> None:
         self.stop_reason: str | None = None
+        self._connected = connected
         self._num = num
         self._num_in_row = 0
         self._reached = False
@@ -62,5 +66,6 @@ class NobodyThere:
             self._reached = self._reached or record.connected_at is not None or record.status is not None
             return
         self._num_in_row += 1
+        self._reached = self._reached or self._connected()
         if not self._reached and self.stop_reason is None and self._num_in_row >= self._num:
             self.stop_reason = f"{self._num} connections in a row failed and none was ever made: {record.error_text}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import gevent
 import psutil
 
-__all__ = ["die_with_parent", "end_children"]
+__all__ = ["die_with_parent", "end_children", "has_ended", "is_child", "num_living_children"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -41,6 +41,27 @@ def end_children(pids: Iterable[int], patience_s: float) -> list[int]:
     for child in killed:
         child.kill()
     return [child.pid for child in killed]
+
+
+def num_living_children() -> int:
+    """How many processes of ours there are."""
+    return sum(_lives(child) for child in psutil.Process().children())
+
+
+def is_child(pid: int) -> bool:
+    """Whether this id, which comes from a message, is that of a child of ours."""
+    try:
+        return bool(psutil.Process(pid).ppid() == os.getpid())
+    except (psutil.Error, ValueError):
+        return False
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process that was a child of ours has ended, reaped or not."""
+    try:
+        return not _lives(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _lives(child: psutil.Process) -> bool:

@@ -80,9 +80,10 @@ def permits_of(settings: RunSettings) -> Callable[[str], bool]:
     return partial(permission.admits, parts.hostname or "", bare_key=bare_key)
 
 
-def guards_of(settings: RunSettings) -> list[Guard]:
-    """The guards of one load process, in the order in which they are asked."""
-    guards: list[Guard] = [RefusedKey(has_key=api_key() is not None), NobodyThere()]
+def guards_of(settings: RunSettings, connected: Callable[[], bool]) -> list[Guard]:
+    """The guards of one load process, in the order in which they are asked. `connected`: whether it ever reached the
+    server."""
+    guards: list[Guard] = [RefusedKey(has_key=api_key() is not None), NobodyThere(connected=connected)]
     if settings.budget_usd is not None:
         prices = Prices.of(settings.prices or {}, settings.price_source)
         guards.append(Budget(settings.budget_usd, prices.most, num_shares=settings.num_shards))

@@ -21,6 +21,7 @@ from harness.cluster.roster import Member, Roster
 from harness.cluster.shards import Download, ShardFile, verify_file
 from harness.errors import RunError
 from harness.live.stats import LiveBoard, LiveStats
+from harness.swarm.children import has_ended, is_child
 
 __all__ = ["MasterEnd"]
 
@@ -51,6 +52,7 @@ class MasterEnd:
         self._came = Event()
         self._problems: dict[str, str] = {}  # by worker: why its files are not here
         self._num_told = 0
+        self._children: dict[str, int | None] = {}  # by worker: its pid, where we forked it
         runner.register_message(BEAT, self._on_beat)
         runner.register_message(PIECE, self._on_piece)
         gevent.spawn(self._look_on)
@@ -120,6 +122,8 @@ class MasterEnd:
         beat = decode(Beat, msg.data)
         if beat is None:
             return
+        if msg.node_id not in self._children and msg.node_id in self._runner.clients:
+            self._children[msg.node_id] = beat.pid if is_child(beat.pid) else None
         roster = self.roster
         member = None if roster is None else roster.members.get(msg.node_id)
         if roster is None or member is None:
@@ -169,6 +173,8 @@ class MasterEnd:
     def _look(self, roster: Roster) -> None:
         now = time.monotonic()
         roster.look(now)
+        if roster.origin is None:  # who makes a plan may be silent for long; later silence tells
+            self._look_for_dead(roster)
         lost = roster.lost
         for reason in lost[self._num_told :]:
             _LOG.error("%s: the run will be INVALID", reason)
@@ -182,6 +188,12 @@ class MasterEnd:
         for name, member in roster.members.items():
             if member.closed and name not in self._collectors:
                 self._collectors[name] = gevent.spawn(self._collect, member)
+
+    def _look_for_dead(self, roster: Roster) -> None:
+        for name, member in roster.members.items():
+            pid = self._children.get(name)
+            if pid is not None and not member.closed and has_ended(pid):
+                member.lost = member.lost or f"{member} died before the run"
 
     # -- fetching what they wrote --------------------------------------------------------------------
 

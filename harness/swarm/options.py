@@ -76,6 +76,13 @@ def dollars(text: str) -> float:
     return usd
 
 
+def _count(text: str) -> int:
+    """A number from 0 on, as an argparse type."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
 def add_options(parser: Any) -> None:
     """Add the common options to Locust's parser."""
     group = parser.add_argument_group("LLM load (open loop)", _DESCRIPTION)
@@ -107,7 +114,7 @@ def add_options(parser: Any) -> None:
     )
     group.add_argument(
         "--retries",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="Ask again up to N times when the server says when (Retry-After, retry-after-ms, x-should-retry). Default: never.",

@@ -15,8 +15,8 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from harness.dialects.table import dialect_of
-from harness.errors import HarnessError, UsageError
-from harness.swarm.children import die_with_parent
+from harness.errors import HarnessError, RunError, UsageError
+from harness.swarm.children import die_with_parent, num_living_children
 from harness.swarm.discretion import be_discreet
 from harness.swarm.guarding import admit, permission_of, require_end
 from harness.swarm.options import add_options
@@ -31,6 +31,7 @@ from harness.swarm.webui import attach
 
 __all__ = ["register"]
 
+_GLANCE_S = 0.5
 _LOG = logging.getLogger("harness")
 
 
@@ -45,7 +46,8 @@ def register(events: Any) -> None:
 
 def _on_init(environment: Environment, **_: Any) -> None:
     """Locust is about to start: check everything that can be checked before a request is sent."""
-    be_discreet(api_key())
+    with _clean_exit():
+        be_discreet(api_key())
     classes = [cls for cls in environment.user_classes if issubclass(cls, LLMUser)]
     if not classes:
         return
@@ -84,13 +86,26 @@ def _lead(swarm: Swarm) -> None:
             _LOG.warning("%s", warning)
         if options.expect_workers > 1 and swarm.user_class.one_process:
             raise UsageError(f"{swarm.user_class.__name__} needs all answers in one process: run it without workers")
-    attach(environment, lambda: swarm.watch)
+        if options.processes:
+            gevent.spawn(_miss_the_dead, swarm, gevent.getcurrent())
+    attach(environment, lambda: swarm.watch, lambda: swarm.trouble)
     if environment.web_ui is None:
         _check_before_start(swarm)
         # Locust installs its own handler only after a shape has ended; until then SIGTERM would kill us, and
         # Ctrl-C would raise in whichever greenlet happens to run, in the middle of a record.
         for signum in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(signum, partial(_interrupt, swarm, signum))
+
+
+def _miss_the_dead(swarm: Swarm, waiting: Any) -> None:
+    """Locust waits without end until as many workers are there as it has forked, also for those that are dead."""
+    num, runner = swarm.options.processes, swarm.environment.runner
+    while len(runner.clients.ready) < num and swarm.manifest is None:
+        if num_living_children() < num:
+            swarm.fail(RunError("a worker process ended before the run began"))
+            gevent.kill(waiting, SystemExit(2))
+            return
+        gevent.sleep(_GLANCE_S)
 
 
 def _interrupt(swarm: Swarm, signum: signal.Signals) -> None:
@@ -108,6 +123,8 @@ def _read_asked(swarm: Swarm) -> None:
         raise UsageError(f"-u {options.num_users}: at least one request must be allowed in flight")
     if options.spawn_rate is not None and not options.spawn_rate > 0:
         raise UsageError(f"-r {options.spawn_rate:g}: the arrival rate must be positive")
+    if options.run_time == 0:
+        raise UsageError("-t 0: a run of 0 s holds nothing; give a longer one")
     duration_s = float(options.run_time) if options.run_time else None
     swarm.asked = Asked(options.spawn_rate, duration_s, options.num_users)
 

@@ -81,8 +81,11 @@ class _Machine:
 
     def shares(self) -> tuple[float | None, float | None]:
         """The share of the processors' time in which they were not idle, and that a hypervisor gave to others; None where
-        no time has passed by their coarse clock."""
-        last, self._last = self._last, psutil.cpu_times()
+        no time has passed by their coarse clock, or nobody says."""
+        try:
+            last, self._last = self._last, psutil.cpu_times()
+        except OSError:  # a process without a free descriptor; the other figures are still to be had
+            return None, None
         spent = {name: getattr(self._last, name) - getattr(last, name) for name in self._last._fields}
         for name in ("guest", "guest_nice"):  # counted in user and nice already
             spent.pop(name, None)

@@ -42,12 +42,39 @@ class Ears:
 
 
 class _Parser(HTTPResponse):
-    """Hands each piece of the body over with the instant of the read that it came in."""
+    """Hands each piece of the body over with the instant of the read that it came in. `over`: the answer has ended, and
+    whatever follows on the connection is none of it."""
 
     def __init__(self, reads: list[tuple[float, bytes]]) -> None:
         super().__init__()
         self._reads = reads
         self.read_at = 0.0
+        self.over = self.has_surplus = False
+
+    def feed(self, data: str | bytes) -> None:
+        try:
+            super().feed(data)
+        except HTTPParseError:
+            if not self.over:
+                raise
+            self.has_surplus = True
+
+    def _on_message_begin(self) -> None:
+        if self.over:
+            raise HTTPParseError("the answer was over")
+        super()._on_message_begin()
+
+    def _on_header_field(self, string: str) -> None:
+        if not self.headers_complete:  # a trailer is no header, and there may be no end of them
+            super()._on_header_field(string)
+
+    def _on_header_value(self, string: str) -> None:
+        if not self.headers_complete:
+            super()._on_header_value(string)
+
+    def _on_message_complete(self) -> None:
+        super()._on_message_complete()
+        self.over = self.get_code() >= 200  # 100 Continue and its like: the answer is still to come
 
     def _on_body(self, buf: Any) -> None:
         self._reads.append((self.read_at, bytes(buf)))
@@ -83,7 +110,7 @@ class Answer:
     @property
     def reusable(self) -> bool:
         """Whether the connection can carry another request."""
-        return not self._parser.should_close()
+        return not self._parser.has_surplus and not self._parser.should_close()
 
     def take(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> bool:
         """Take in what was just read, b"" for the end of the connection. True when the answer is over.
@@ -96,9 +123,10 @@ class Answer:
             exchange.ending = "closed"
             parser.read_at = self._last_at = now
             parser.feed(data)
-            if not parser.message_complete:
+            if not parser.over:
                 raise HTTPParseError("connection closed by the server")
-            return self._over(exchange, parser)
+            exchange.ending = "complete"
+            return True
         parser.read_at = at = self._arrival(ancillary, now)
         if exchange.first_byte_at is None:
             exchange.first_byte_at = at
@@ -112,13 +140,9 @@ class Answer:
             self._num_head = size
         if self.num_content is not None:
             self._listen(self.num_content)
-        return parser.message_complete and self._over(exchange, parser)
-
-    def _over(self, exchange: Exchange, parser: _Parser) -> bool:
-        if parser.get_code() < 200:
-            return False  # 100 Continue and its like: the answer is still to come
-        exchange.ending = "complete"
-        return True
+        if parser.over:
+            exchange.ending = "complete"
+        return parser.over
 
     def _arrival(self, ancillary: list[tuple[int, int, bytes]], now: float) -> float:
         """When the last of the bytes came: by the kernel's stamp where it proves it, else now."""

@@ -8,6 +8,7 @@ A process of its own (`harness simulate --scenario` starts it), because importin
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from locust.argument_parser import get_parser
 from locust.util.load_locustfile import load_locustfile
 
+from harness.dialects.table import DIALECTS
 from harness.errors import HarnessError, UsageError
 from harness.plan import ReactivePlan, cut_at
 from harness.summary import load_run
@@ -30,8 +32,13 @@ def rehearse(deployment: str, words: list[str], tell: Callable[[int, float], Non
     """Simulate the scenario that the words of a Locust command name. Returns the run directory. Raises HarnessError."""
     user_class, scenario = _scenario(words)
     parser = get_parser(default_config_files=())  # asks the scenario for its options
+    parser.prog = "harness"  # the name under which errors are said
     parser.add_argument("--gaps-of", type=int, default=20_000)
     options = parser.parse_args(words)
+    if options.protocol and options.protocol not in DIALECTS:
+        raise UsageError(f"no protocol {options.protocol!r}; there are {', '.join(DIALECTS)}")
+    if options.run_time == 0:
+        raise UsageError("a run of 0 s holds nothing; give a longer --for")
     asked = PlanOptions(
         rate=options.spawn_rate,
         duration_s=parse_duration(str(options.run_time)) if options.run_time else None,
@@ -60,7 +67,7 @@ def rehearse(deployment: str, words: list[str], tell: Callable[[int, float], Non
     )
     directory = run_in_virtual_time(simulation, Path(options.out), tell)
     if any("conclusion" in vars(each) for each in user_class.__mro__ if each is not LLMUser):  # else nothing is read
-        sys.stdout.write("".join(f"  {line}\n" for line in user_class.conclusion(load_run(directory))) + "\n")
+        directory.write_conclusion(user_class.conclusion(load_run(directory)))
     return directory.path
 
 
@@ -82,10 +89,14 @@ def _tell(num: int, at_s: float) -> None:
 
 def main() -> None:
     """The process that `harness simulate --scenario` starts: exit code 0 when a run was written, else 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was simulated so far is a run
     try:
         rehearse(sys.argv[1], sys.argv[2:], _tell)
     except HarnessError as error:
         sys.stderr.write(f"harness: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:  # while it simulates, it ends in order
+        sys.stderr.write("harness: stopped before there was a run\n")
         sys.exit(2)
 
 

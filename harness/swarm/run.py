@@ -87,7 +87,7 @@ class LoadRun:
         self.ended_because: str | None = None  # once it has finished: why that was before the end of the plan
         self.told_to_stop: str | None = None
         self.collector_error: str | None = None
-        self.guards = guards_of(settings)
+        self.guards = guards_of(settings, lambda: self.transport.has_connected)
         self.path: Path | None = None  # where the files lie, from the beginning on
         self.files: list[Path] = []
         self._on_finished = on_finished

@@ -59,6 +59,7 @@ class Swarm:
     _sentry: Any = None
     _ending: Any = None
     _num_runs: int = field(default=0)
+    trouble: str | None = None  # why the last start, or what followed it, failed: for the web page
 
     def __post_init__(self) -> None:
         runner = self.environment.runner
@@ -93,6 +94,7 @@ class Swarm:
     def start(self) -> None:
         """A test starts. Raises HarnessError when it cannot."""
         self.manifest = self.directory = self.run = self._ending = None  # of an earlier run in this process
+        self.trouble = None
         if self.worker is not None:
             self._start_share(self.worker)
         elif self.master is not None:
@@ -210,7 +212,7 @@ class Swarm:
         """Fold the run and let the verdict be the exit code. What cannot be written is said, and makes it 2."""
         assert self.manifest is not None
         assert self.directory is not None
-        self.manifest.ended_at = round(time.time() - self.manifest.started_wall, 3)
+        self.manifest.ended_at = max(0.0, round(time.time() - self.manifest.started_wall, 3))
         try:
             self.directory.write_manifest(self.manifest)
         except HarnessError as error:
@@ -222,6 +224,7 @@ class Swarm:
 
     def _judge(self, directory: RunDirectory) -> None:
         data = load_run(open_run(directory.path))
+        directory.write_conclusion(self.user_class.conclusion(data))
         summary = summarize(data)
         # A start that failed later in this process has set a code of its own; a good run does not take it back.
         self.environment.process_exit_code = max(self.environment.process_exit_code or 0, summary.verdict.exit_code)
@@ -230,7 +233,6 @@ class Swarm:
             logging.getLogger("locust.stats_logger").disabled = True
         else:
             sys.stdout.write(f"{summary_text(summary)}\n\n")
-            sys.stdout.write("".join(f"  {line}\n" for line in self.user_class.conclusion(data)))
             sys.stdout.write(f"  run         {directory.path}\n  page        harness report {directory.path}\n")
             sys.stdout.flush()
         directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
@@ -238,6 +240,9 @@ class Swarm:
     def fail(self, error: HarnessError) -> None:
         """A failure of the tool: said in one line, and exit code 2."""
         _LOG.error("%s", error)
+        self.trouble = str(error)
+        if self.options.progress:  # the reason is to stand above nothing but the end, not above empty tables
+            logging.getLogger("locust.stats_logger").disabled = True
         self.environment.process_exit_code = 2
 
     # -- inside --------------------------------------------------------------------------------------

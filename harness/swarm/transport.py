@@ -34,6 +34,8 @@ __all__ = ["Exchange", "Target", "Timeouts", "Transport", "api_key", "parse_targ
 # What a client that reads slowly lets the kernel take in for it, so that the server soon feels it; the kernel doubles it.
 _SLOW_BUFFER_BYTES = 4096
 _READER = Conduct()
+# What this machine has not got for us: descriptors, ports, memory. It says nothing about the server.
+_OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,12 @@ class Target:
 
 
 def api_key() -> str | None:
-    """The API key of the server under test, from the environment and from nowhere else."""
-    return os.environ.get("HARNESS_API_KEY") or None
+    """The API key of the server under test, from the environment and from nowhere else; without the white space and the
+    line end that a file has. Raises UsageError for what no header can carry."""
+    key = os.environ.get("HARNESS_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("HARNESS_API_KEY holds characters that no header can carry; copy the key again")
+    return key or None
 
 
 def parse_target(url: str) -> Target:
@@ -69,7 +75,13 @@ def parse_target(url: str) -> Target:
         raise UsageError(f"{url!r} is not the root of an HTTP server; write it like http://127.0.0.1:8000")
     if parts.username or parts.password:
         raise UsageError("a URL with credentials would stand in every output; put the key into HARNESS_API_KEY")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise UsageError(f"{url!r}: {parts.hostname!r} is no host name: {error}") from None
     base = parts.path.rstrip("/").removesuffix("/v1")
+    if not (base.isascii() and base.isprintable()) or " " in base:
+        raise UsageError(f"{url!r}: write the path percent-encoded")
     return Target(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), base)
 
 
@@ -104,6 +116,7 @@ class Transport:
         self._timeouts = timeouts
         self._fresh = fresh
         self._permits = permits
+        self.has_connected = False
         self._idle: list[gevent.socket.socket] = []
         self._wall = wall
         self._tls = gevent.ssl.create_default_context() if target.scheme == "https" else None
@@ -163,7 +176,7 @@ class Transport:
 
     def _message(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         host = f"[{self._target.host}]" if ":" in self._target.host else self._target.host
-        if self._target.port not in (80, 443):
+        if self._target.port != (443 if self._target.scheme == "https" else 80):
             host += f":{self._target.port}"
         lines = [f"{method} {self._target.path(path)} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -183,10 +196,13 @@ class Transport:
             if exchange.sent_at is None:
                 exchange.sent_at = self._now()
             answer.begins()
-            socket.sendall(message)
+            unsent = _sent(socket, message)
             read = receive_slowly if slow or self._tls is not None else receive
-            read(socket, answer, self._timeouts.read_s)
-            keep = answer.reusable and not slow and not self._fresh
+            try:
+                read(socket, answer, self._timeouts.read_s)
+            except (OSError, HTTPParseError) as error:
+                raise unsent or error from None
+            keep = unsent is None and answer.reusable and not slow and not self._fresh
         except GoneAway as error:
             exchange.ending, exchange.detail = "left", str(error)
         except TimeoutError:
@@ -240,10 +256,14 @@ class Transport:
         except (OSError, UnicodeError) as error:  # a host name may be no name at all
             if socket is not None:
                 socket.close()
-            exchange.ending, exchange.done_at = "unreachable", self._now()
+            if getattr(error, "errno", None) in _OUR_LACK:
+                exchange.ending = "no_socket"
+                exchange.sent_at = None if exchange.num_attempts == 1 else exchange.sent_at
+            else:
+                exchange.ending, exchange.done_at = "unreachable", self._now()
             exchange.detail = f"{self._target}: {getattr(error, 'strerror', None) or error}"
             return None
-        exchange.connected_at = self._now()
+        exchange.connected_at, self.has_connected = self._now(), True
         return socket
 
     def _opened(self, *, slow: bool) -> gevent.socket.socket:
@@ -261,3 +281,15 @@ class Transport:
             socket.close()
             raise
         return socket
+
+
+def _sent(socket: gevent.socket.socket, message: bytes) -> OSError | None:
+    """Send a message. Returns the error of a server that takes no more of it: it may have said why, as 413 does, before it
+    closed. Raises TimeoutError."""
+    try:
+        socket.sendall(message)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        return error
+    return None

@@ -51,7 +51,7 @@ class LLMUser(User):
 
     @classmethod
     def conclusion(cls, run: RunData) -> list[str]:
-        """Lines to print after the summary of a run: the scenario's own answer, read from the records."""
+        """The scenario's own answer, read from the records: lines for terminal and page, kept with the run."""
         return []
 
     def serve(self, arrival: Arrival) -> None:

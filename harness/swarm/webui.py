@@ -46,14 +46,15 @@ _OFFERED = ("seed", "model", "objective", "whole", "any_length", "fresh_connecti
 _Watched = Callable[[], Watch | None]
 
 
-def attach(environment: Any, watched: _Watched) -> None:
-    """Add tab, table and pages to the web UI, if there is one. `watched` is the run that goes on, or the last one."""
+def attach(environment: Any, watched: _Watched, trouble: Callable[[], str | None]) -> None:
+    """Add tab, table and pages to the web UI, if there is one. `watched` is the run that goes on, or the last one; `trouble`
+    why the last start failed: Locust's form calls every start a success."""
     ui = environment.web_ui
     if ui is None:
         return
     base = environment.parsed_options.web_base_path or ""
     events.init_command_line_parser.add_listener(_offer_options)
-    ui.app.register_blueprint(_pages(watched, ui.auth_required_if_enabled, f"{base}/{_KEY}"))
+    ui.app.register_blueprint(_pages(watched, trouble, ui.auth_required_if_enabled, f"{base}/{_KEY}"))
     _add_tab(ui.app, watched)
     columns = [{"key": "metric", "title": "Metric (ms)"}, {"key": "num", "title": "n"}]
     columns += [{"key": f"p{percent}", "title": f"p{percent}"} for percent in _PERCENTS]
@@ -65,7 +66,9 @@ def attach(environment: Any, watched: _Watched) -> None:
     ]
 
 
-def _pages(watched: _Watched, guarded: Callable[[Any], Any], prefix: str) -> Blueprint:
+def _pages(
+    watched: _Watched, trouble: Callable[[], str | None], guarded: Callable[[Any], Any], prefix: str
+) -> Blueprint:
     pages = Blueprint(_KEY, __name__, url_prefix=prefix)
 
     @pages.route("/")
@@ -81,7 +84,9 @@ def _pages(watched: _Watched, guarded: Callable[[Any], Any], prefix: str) -> Blu
     @pages.route("/live.json")
     @guarded
     def live() -> Response:
-        watch = watched()
+        watch, why = watched(), trouble()
+        if why is not None:
+            return _answer(msgspec.json.encode({"state": "none", "trouble": why}), "application/json")
         body = b'{"state":"none"}' if watch is None else msgspec.json.encode(watch.report(_after()))
         return _answer(body, "application/json")
 

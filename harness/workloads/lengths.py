@@ -72,7 +72,7 @@ def read_lengths(path: Path, column: str) -> Sampled:
                 raise WorkloadError(path, f"has the columns {', '.join(found)!r}, and no {column!r}", line=1)
             for cells in reader:
                 rows.append(_tokens(path, reader.line_num, column, cells[column]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise WorkloadError(path, f"cannot be read: {error}") from error
     if not rows:
         raise WorkloadError(path, "holds no length")

@@ -237,6 +237,10 @@ class MixturePlan:
         given = ((keys.name or "", keys.objective) for keys in self.workload.classes)
         return {name: parse_objective(bounds) for name, bounds in given if bounds is not None}
 
+    def prepare(self) -> None:
+        """Read what the workload names: corpora and columns of lengths. Raises UsageError."""
+        assert self._classes
+
     @cached_property
     def num_arrivals(self) -> int:
         return sum(1 for _ in self._times())
@@ -277,7 +281,10 @@ def mixture_plan(
     text, and is asked only for texts of a corpus and for tools. Another `salt` makes other words of the same lengths, with
     the same repeats; what stands in a file, a corpus or tools, stays as it is.
 
-    Raises UsageError where neither says how much, or how long, and for a curve that does not fit into the time.
+    Raises UsageError where neither says how much, or how long, for a curve that does not fit into the time, and for a file
+    that cannot be read.
     """
     pieces = workload.arrivals.pieces(rate, duration_s, stream(seed, "curve"))
-    return MixturePlan(workload, tuple(pieces), seed, salt, count)
+    plan = MixturePlan(workload, tuple(pieces), seed, salt, count)
+    plan.prepare()  # a file that cannot be read is said now, and not in the middle of a run
+    return plan

@@ -135,7 +135,7 @@ def read_corpus(path: Path) -> list[tuple[str, str]]:
                     rule = f"{cells[intent][:60]!r} must be at most {_LONGEST} printable ASCII characters: it goes into a header"
                     raise WorkloadError(path, rule, line=reader.line_num, key=intent)
                 rows.append((cells[text], cells[intent]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise WorkloadError(path, f"cannot be read: {error}") from error
     if not rows:
         raise WorkloadError(path, "holds no text")

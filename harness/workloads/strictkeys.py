@@ -35,7 +35,7 @@ def _quantity(parse: Any, example: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, log
+from math import exp, inf, log
 from statistics import NormalDist
 
 import numpy as np
 
 from harness.arrivals.pacing import Gaps, Piece, arrival_times, describe_pacing
+from harness.errors import UsageError
 from harness.plan import Arrival
 from harness.streams import stream
 
@@ -27,6 +28,13 @@ class Lognormal:
     sigma: float
     most: int
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for numbers that make no length."""
+        if not 0 < self.median < inf or not 0 <= self.sigma < inf:
+            raise UsageError(
+                f"lengths with median {self.median:g} and sigma {self.sigma:g} cannot be; write a median above 0"
+            )
+
     def draw(self, generator: np.random.Generator) -> int:
         return self._length(generator.standard_normal())
 
@@ -35,7 +43,8 @@ class Lognormal:
         return self._length(_STANDARD_NORMAL.inv_cdf(uniform))
 
     def _length(self, normal: float) -> int:
-        return int(min(self.most, max(1, round(exp(log(self.median) + self.sigma * normal)))))
+        size = log(self.median) + self.sigma * normal
+        return int(self.most) if size >= log(self.most) else max(1, round(exp(size)))
 
     def describe(self) -> str:
         return f"lognormal(median {self.median:g}, sigma {self.sigma:g}, at most {self.most})"

@@ -55,6 +55,9 @@ def test_what_nobody_meant_is_refused(tmp_path: Path) -> None:
             "metadata service": _start(tmp_path / "b", "http://169.254.169.254"),
             "unencrypted": _start(tmp_path / "c", "http://10.255.255.1:8000", key="k-1234"),
             "--budget 1 needs the price of 'instant', which is not known": _start(tmp_path / "d", url, "--budget", "1"),
+            "characters that no header can carry": _start(tmp_path / "e", url, key="ключ-1234"),
+            "'a..b' is no host name": _start(tmp_path / "f", "http://a..b"),
+            "write the path percent-encoded": _start(tmp_path / "g", f"{url}/a b"),
         }
         said = {complaint: _end(process) for complaint, process in started.items()}
     for complaint, text in said.items():

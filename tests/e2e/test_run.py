@@ -252,3 +252,34 @@ def _wait_for(condition, limit: float = 30.0) -> None:  # type: ignore[no-untype
 
 
 assert os.name == "posix", "these tests send signals"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "harness", "run", "scenarios/burst.py", "--mock", "instant"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "file" / "run")], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"harness: cannot create {tmp_path / 'file' / 'run'}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_sigterm_while_the_mock_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        "scenarios/burst.py",
+        "--mock",
+        "golden",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger = tmp_path / ".run.ledger.jsonl"
+    _wait_for(ledger.exists)  # the mock has begun
+    process.terminate()
+    assert process.wait(30) not in (0, -signal.SIGTERM)
+    assert list(tmp_path.iterdir()) == []

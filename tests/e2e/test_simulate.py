@@ -121,6 +121,20 @@ def test_a_trace_is_replayed_in_virtual_time(shared_data: Path, tmp_path: Path) 
         (("h100-8b", "--rate", "fast", "--for", "10s"), "'fast' is not a rate"),
         (("h100-8b", "--rate", "5", "--for", "soon"), "'soon' is not a duration"),
         (("h100-8b", "--workload", "none.yaml"), "none.yaml: cannot be read"),
+        (("golden", "--scenario", "scenarios/trace_replay.py", "--trace", "none.csv"), "none.csv: cannot be read"),
+        (("golden", "--scenario", "scenarios/cache_mix.py", "--corpus", "none.csv"), "none.csv: cannot be read"),
+        (
+            ("golden", "--scenario", "scenarios/capacity.py", "--for", "20s"),
+            "no room for a probe: one at 1/s takes 105 s",
+        ),
+        (("golden", "--scenario", "scenarios/capacity.py", "--whole"), "every rate would be good"),
+        (("golden", "--scenario", "scenarios/burst.py", "--for", "0s"), "a run of 0 s holds nothing"),
+        (("golden", "--scenario", "scenarios/burst.py", "--protocol", "none"), "no protocol 'none'"),
+        (("golden", "--scenario", "scenarios/multi_turn_agents.py", "--turns", "0"), "a median above 0"),
+        (
+            ("golden", "--scenario", "scenarios/multi_turn_agents.py", "--context", "0"),
+            "no room beside a system prompt",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(words: tuple[str, ...], said: str, tmp_path: Path) -> None:

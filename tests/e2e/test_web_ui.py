@@ -196,6 +196,8 @@ def test_the_form_starts_one_run_after_another(tmp_path: Path) -> None:
         web_ui(target, out, "-r", "20", "-t", "1s", "--drain", "1s", starts=False) as root,
     ):
         _until(lambda: _state(root) == {"state": "none"})
+        urlopen(f"{root}/swarm", data=f"host={target}&burst_factor=-1".encode(), timeout=10).close()
+        _until(lambda: _state(root) == {"state": "none", "trouble": "burst factor -1 must be positive and finite"})
         for number, factor in enumerate(("3", "2"), 1):
             name = "run" if number == 1 else f"run-{number}"
             urlopen(f"{root}/swarm", data=f"host={target}&burst_factor={factor}".encode(), timeout=10).close()

@@ -25,6 +25,7 @@ from harness.reactive.capacity import (
     CapacitySettings,
     Probe,
     Tally,
+    answer_of,
     judge,
     next_probe,
     probe_times,
@@ -225,6 +226,14 @@ def test_a_cliff_is_found_and_found_again_in_the_records(at: float, seed: int) -
     random.Random(seed).shuffle(records)
     assert capacity_of(msgspec.json.decode(msgspec.json.encode(plan.describe())), records) == found
     assert len({record.request_id for record in records}) == len(records)
+
+
+def test_the_share_that_was_asked_is_said_to_the_digit() -> None:
+    settings = CapacitySettings(objective=SETTINGS.objective, first_rate=1.0, highest_rate=8.0, share=0.999)
+    assert (
+        "at least 99.9% of the requests meet"
+        in capacity_text(answer_of(settings, [Tally(1, 8.0, 1, 9999, 9999, 0)]))[0]
+    )
 
 
 def test_a_hopeless_probe_is_broken_off_and_the_next_waits_until_it_has_drained() -> None:

@@ -171,9 +171,11 @@ def test_a_cv_beyond_measure_is_cut_and_who_never_came_is_left_out(tmp_path: Pat
     [
         ("a,b\n1,2\n", ":1: is no table of clients: it has no column workload, client"),
         (_HEAD, "holds no client that was ever active"),
-        (_HEAD + _CHAT.replace("2.0", "fast"), ":2: column mean_rate_rps: 'fast' is not a number from 0 on"),
+        (_HEAD + _CHAT.replace("2.0", "fast"), ":2: column mean_rate_rps: 'fast' is not a number from 0 to 1e+09"),
         (_HEAD + _CHAT + _CODE.replace("4.0", "-4"), ":3: column rate_weighted_cv: '-4' is not a number"),
         (_HEAD + _CHAT.replace("1000", "inf"), ":2: column in_p99: 'inf' is not a number"),
+        (_HEAD + _CHAT.replace("1000", "1e308"), ":2: column in_p99: '1e308' is not a number"),
+        (_HEAD + "chat,0,2.0,5,0.5,1.0,6,4,0,300,200,500,1000,60,50,100,200,,\n", "no client that was ever active"),
         (_HEAD + "chat,2,1.0,5,100,1.0,1,0,0,,,,,9,5,20,30,,\n", "no client of chat has prompt lengths"),
         (_HEAD + "chat,2,1.0,5,100,1.0,1,0,0,9,5,20,30,,,,,,\n", "no client of chat has answer lengths"),
     ],

@@ -258,6 +258,20 @@ def test_no_good_run_is_doubted(name: str) -> None:
             assert judge_delivery(_ideal(plan, seed)) == [], seed
 
 
+def test_a_lag_across_the_edge_of_a_window_is_no_clumping() -> None:
+    """A trace whose instants lie just before whole seconds: half of the sends fall into the next second."""
+    asked = np.linspace(0.995, 59.995, 60, dtype=np.float64)
+    found = _measured(asked, asked + 0.0099 * stream(1, "lags").random(60), {"arrivals": "trace x"}, duration_s=61.0)
+    assert found.delivered.dispersion == found.asked.dispersion
+    assert judge_delivery(found) == []
+
+
+def test_a_short_run_of_a_few_requests_is_not_doubted() -> None:
+    """So few in a window that one request beyond its edge changes the index of dispersion by half."""
+    for seed in range(150):
+        assert judge_delivery(_ideal(conversations(steady(1.25, 12.0), "poisson", seed), seed)) == [], seed
+
+
 def test_p_values_of_good_runs_are_even() -> None:
     """The probability integral transform: a test that is right gives p-values that are uniform."""
     values = [

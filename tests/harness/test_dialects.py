@@ -422,6 +422,24 @@ def test_a_later_count_goes_before_an_earlier_one() -> None:
     assert known == TokenUsage(5, 3, 3)
 
 
+def test_less_than_no_tokens_says_nothing() -> None:
+    """A bill must not fall because a server counts wrongly."""
+    assert NO_USAGE.then(TokenUsage(5, -1)) == TokenUsage(5, None)
+    assert TokenUsage(5, 2).then(TokenUsage(-5, 3, num_uncached_tokens=-9)) == TokenUsage(5, 3)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        (ANTHROPIC_MESSAGES, b'{"content": [{"type": "tool_use", "input": {"a": "\xff"}}], "stop_reason": "tool_use"}'),
+        (OPENAI_RESPONSES, b'{"status": "failed", "error": {"code": 100000000000000000000000}}'),
+    ],
+)
+def test_what_no_decoder_has_looked_at_raises_nothing(dialect: Dialect, body: bytes) -> None:
+    facts = read_whole(body, 1.0, dialect)
+    assert facts.wordless or "100000000000000000000000" in (facts.error or "")
+
+
 def test_openais_details_of_usage() -> None:
     prompt = {"cached_tokens": 3, "cache_write_tokens": 2}
     chat = {

@@ -203,6 +203,12 @@ def test_counts_of_disjoint_pieces_are_independent_with_their_own_means() -> Non
     assert stats.pearsonr(counts[:, 0], counts[:, 1]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(("rate", "end_rate"), [(1e7, None), (1e300, None), (1.0, 1e300), (inf, None), (nan, None)])
+def test_a_rate_that_nobody_sends_is_refused(rate: float, end_rate: float | None) -> None:
+    with pytest.raises(UsageError, match=r"more than anybody sends; write at most 1e\+06/s"):
+        Piece(0.0, 1.0, rate, "steady", end_rate)
+
+
 @LAW
 @given(st.integers(0, 2**32), st.sampled_from(["poisson", "constant"]))
 def test_arrivals_are_in_order_inside_their_piece(seed: int, gaps: Any) -> None:

@@ -18,7 +18,16 @@ KEY = "canary/7f3a+91b2=e4"
 
 @pytest.mark.parametrize(
     "form",
-    [KEY, quote(KEY, safe=""), b64encode(KEY.encode()).decode(), f"Bearer {KEY}", f'{{"key": "{KEY}"}}'],
+    [
+        KEY,
+        quote(KEY, safe=""),
+        quote(KEY, safe="").lower(),
+        quote(KEY),
+        KEY.replace("/", "\\/"),
+        b64encode(KEY.encode()).decode(),
+        f"Bearer {KEY}",
+        f'{{"key": "{KEY}"}}',
+    ],
 )
 def test_every_form_of_a_secret_goes(form: str) -> None:
     said = Scrubber([KEY, None]).text(f"no such key: {form}, try another")
@@ -26,6 +35,17 @@ def test_every_form_of_a_secret_goes(form: str) -> None:
     assert form not in said
     assert said.startswith("no such key: ")
     assert said.endswith("try another")
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "written"),
+    [
+        ("EMPTY", "EMPTY: the answer is empty", "[secret]: the answer is empty"),  # vLLM's usual key that is none
+        ("Canary7f3A91B2", "302 to canary7f3a91b2.example", "302 to [secret].example"),  # a host comes in lower case
+    ],
+)
+def test_a_long_secret_goes_in_upper_and_lower_case(key: str, said: str, written: str) -> None:
+    assert Scrubber([key]).text(said) == written
 
 
 @pytest.mark.parametrize("tail", ["", "…", "..."])

@@ -80,6 +80,14 @@ def test_nobody_there_stops_only_when_nobody_ever_was() -> None:
     assert guard.refusal(bare_record()) == ("nobody_there", guard.stop_reason)
 
 
+def test_a_server_that_takes_no_more_is_not_absent() -> None:
+    """Those that it took still wait for their answers: no record says so yet."""
+    guard = NobodyThere(num=3, connected=lambda: True)
+    for _ in range(100):
+        guard.ended(_unreachable())
+    assert guard.stop_reason is None
+
+
 @pytest.mark.parametrize(
     "met", [record(), record(status=500, outcome="failed"), bare_record(outcome="failed", connected_at=0.1)]
 )

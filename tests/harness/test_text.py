@@ -11,6 +11,7 @@ from harness.quantiles import distribution
 from harness.summary import load_run, metrics, summarize
 from harness.table import tabulate
 from harness.text import METRIC_NAMES, milliseconds, percentile_cell, summary_text
+from reports import write_report
 from tests.harness.builders import record, write_run
 
 
@@ -71,3 +72,33 @@ def test_the_verdict_comes_first_and_the_figures_follow(tmp_path: Path) -> None:
     assert rows["TPOT"] == ["9", "12.0", "n<36", "n<72", "n<368", "12.0"]
     assert rows["E2E"] == ["9", "250", "n<36", "n<72", "n<368", "250"]
     assert lines[-1].split() == ["1", "x", "failed/http_500:", "boom"]
+
+
+def test_a_scenarios_own_answer_stands_after_the_verdict_and_is_kept_for_the_next_fold(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run", [[record(number) for number in range(9)]])
+    assert summarize(load_run(directory)).conclusion == []
+    directory.write_conclusion(["capacity 8/s", "  probe <1>"])
+    summary = summarize(load_run(directory))
+    assert summary_text(summary).splitlines()[1:5] == [
+        summary_text(summary).splitlines()[1],
+        "",
+        "  capacity 8/s",
+        "    probe <1>",
+    ]
+    page = write_report(load_run(directory), summary).read_text()
+    assert "capacity 8/s\n  probe &lt;1&gt;</pre>" in page
+
+
+def test_sentences_fit_the_terminal_and_lose_no_word(tmp_path: Path) -> None:
+    records = [record(number, sent_at=number * 0.5 + 0.03) for number in range(400)]
+    summary = summarize(load_run(write_run(tmp_path / "run", [records])))
+    wide, narrow = summary_text(summary), summary_text(summary, 60)
+    assert max(map(len, wide.splitlines())) > 80
+    assert all(len(line) <= 60 for line in narrow.splitlines() if line.startswith(" " * 14))
+    assert narrow.split() == wide.split()
+
+
+def test_an_error_without_words_ends_without_a_colon(tmp_path: Path) -> None:
+    records = [record(0), record(1, outcome="left", error_kind="client_left", error_text=None)]
+    summary = summarize(load_run(write_run(tmp_path / "run", [records])))
+    assert summary_text(summary).splitlines()[-1].strip() == "1 x left/client_left"

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from datetime import datetime
 from itertools import pairwise
-from math import inf, sqrt
+from math import inf, nan, sqrt
 from pathlib import Path
 
 import pytest
@@ -233,7 +233,10 @@ def test_speed(tmp_path: Path, speed: float) -> None:
     assert [a.num_output_tokens for a in plan.arrivals()] == [row[2] for row in _TEN[2:8]]
 
 
-@pytest.mark.parametrize(("speed", "scale"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, -2.0)])
+@pytest.mark.parametrize(
+    ("speed", "scale"),
+    [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, -2.0), (nan, 1.0), (1e-300, 1.0), (inf, 1.0), (1.0, nan), (1.0, inf)],
+)
 def test_speed_and_scale_are_positive(tmp_path: Path, speed: float, scale: float) -> None:
     with pytest.raises(UsageError, match="must be positive"):
         trace_plan(_plain(tmp_path, _TEN), speed=speed, scale=scale)

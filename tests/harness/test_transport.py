@@ -291,6 +291,75 @@ def test_a_slow_reader_holds_the_server_back(client: Client) -> None:
     assert slow["doubt"] is None  # slow on purpose
 
 
+# -- the end of an answer --------------------------------------------------------------------------------
+
+_LATER = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate"
+
+
+@pytest.mark.parametrize("surplus", [_GOOD, _LATER, b"no HTTP at all"], ids=["another", "408", "garbage"])
+def test_what_follows_an_answer_in_the_same_read_is_none_of_it(client: Client, surplus: bytes) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        while read_request(connection):
+            connection.sendall(_GOOD + surplus)
+
+    with serving(serve) as server:
+        records = client.ask(server, num_requests=2)
+    assert [(record["outcome"], record["status"], record["num_chunks"]) for record in records] == [("ok", 200, 2)] * 2
+    assert server.num_connections == 2  # nobody knows whose answer would come next
+
+
+def test_a_trailer_is_no_header(client: Client) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        connection.sendall(_GOOD[:-2] + b"X-Request-Id: trailer\r\nX-Last: 1\r\n\r\n")
+
+    with serving(serve) as server:
+        (record,) = client.ask(server)
+    assert (record["outcome"], record["server_request_id"]) == ("ok", None)
+
+
+def test_a_connection_that_ends_after_an_answer_of_no_class_is_no_endless_loop(client: Client) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(serve) as server:
+        (record,) = client.ask(server)
+    assert (record["outcome"], record["error_kind"]) == ("failed", "closed_before_headers")
+
+
+def test_a_refusal_before_the_whole_request_was_sent_is_heard(client: Client) -> None:
+    """A gateway answers 413 to the head and closes: what is still being sent then meets a reset."""
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+
+    with serving(serve) as server:
+        records = client.ask(server, num_requests=2, num_words=3_000_000)
+    assert [(record["error_kind"], record["status"]) for record in records] == [("http_413", 413)] * 2
+    assert server.num_connections == 2
+
+
+def test_what_our_own_machine_has_not_got_is_no_failure_of_the_server() -> None:
+    """Forty requests at once and descriptors for fewer: those without one were never sent."""
+
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        time.sleep(1.0)
+        connection.sendall(_GOOD)
+
+    with serving(serve) as server, Client() as poor:
+        records = poor.ask(server, num_requests=40, at_once=True, num_descriptors=30)
+    ok = [record for record in records if record["outcome"] == "ok"]
+    kept = [record for record in records if record["outcome"] == "refused"]
+    assert len(ok) == server.num_connections > 10
+    assert len(ok) + len(kept) == 40
+    assert {(record["error_kind"], record["sent_at"], record["done_at"]) for record in kept} == {
+        ("no_socket", None, None)
+    }
+
+
 # -- the end of a run ------------------------------------------------------------------------------------
 
 

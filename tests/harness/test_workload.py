@@ -15,6 +15,7 @@ from scipy import stats
 
 from harness.arrivals.curves import bursts
 from harness.arrivals.pacing import Piece
+from harness.errors import UsageError
 from harness.plan import Shard
 from harness.streams import stream
 from harness.workloads.synthetic import AZURE_CONVERSATION_OUTPUT, AZURE_CONVERSATION_PROMPT, Lognormal, SyntheticPlan
@@ -124,3 +125,11 @@ def test_prompt_and_output_of_the_azure_trace_are_nearly_independent(
 ) -> None:
     prompt, output = np.log(azure_tokens["ContextTokens"]), np.log(azure_tokens["GeneratedTokens"])
     assert np.corrcoef(prompt, output)[0, 1] == pytest.approx(0.09, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("median", "sigma"), [(0, 1), (-5, 1), (float("nan"), 1), (float("inf"), 1), (5, -1), (5, float("nan"))]
+)
+def test_numbers_that_make_no_length_are_refused(median: float, sigma: float) -> None:
+    with pytest.raises(UsageError, match="cannot be"):
+        Lognormal(median, sigma, 100)

@@ -391,6 +391,26 @@ def test_lengths_that_cannot_be_read(content: str | None, line: int | None, rule
     assert raised.value.line == line
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'prompt_tokens: {from: "a\\0b", column: in}',
+        'questions: {corpus: "a\\0b", repeats: 1}',
+        "prompt_tokens: 99999999999999999999",
+        "users: 1000000000000",
+        "prompt_tokens: {median: 5, sigma: 1.0, most: 99999999999}",
+    ],
+)
+def test_names_and_numbers_that_no_machine_takes(text: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError):
+        _asks(tmp_path, text + "\n")
+
+
+def test_a_length_beyond_all_numbers_is_the_most(tmp_path: Path) -> None:
+    asks = _asks(tmp_path, "prompt_tokens: {median: 5, sigma: 1.0e+6, most: 77}\nanswer_tokens: 9\n")
+    assert {arrival.num_prompt_tokens for arrival, _ in asks} == {1, 77}
+
+
 def test_tools_and_pictures_are_part_of_the_prompt(tmp_path: Path) -> None:
     text = "prompt_tokens: 30\ntools: {num: 4, tokens: 120}\nimages: {num: 2, width: 1024, height: 1024}\n"
     asks = _asks(tmp_path, text)

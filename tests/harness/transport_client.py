@@ -5,11 +5,14 @@ at_once                                                    all requests at the s
 hog_after_s hog_s                                          burn the CPU in this process, without yielding
 kill_after_s                                               kill the asking greenlet
 whole                                                      ask for a whole answer
+num_words                                                  how long the question is
+num_descriptors                                            how many this process may have from now on
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from typing import Any
@@ -38,7 +41,7 @@ def ask(transport: Transport, number: int, job: dict[str, Any], records: dict[in
         str(number), arrival, arrival.at_s, scenario="t", user_class="T", dialect=OPENAI_CHAT, model="m", stream=stream
     )
     conduct = Conduct(**job["conduct"]) if "conduct" in job else None
-    body = OPENAI_CHAT.body(Asked("m", (("user", "hi"),), stream=stream))
+    body = OPENAI_CHAT.body(Asked("m", (("user", "hi " * job.get("num_words", 1)),), stream=stream))
     exchange = Exchange()
     try:
         send(transport, OPENAI_CHAT, {}, body, exchange, conduct=conduct, num_retries=job.get("retries", 0))
@@ -81,6 +84,8 @@ def killed_in_pause(num_chunks: int) -> dict[str, Any]:
 def run(job: dict[str, Any]) -> list[dict[str, Any]]:
     if "kill_in_pause" in job:
         return [killed_in_pause(job["kill_in_pause"])]
+    if "num_descriptors" in job:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (job["num_descriptors"],) * 2)
     timeouts = Timeouts(connect_s=5.0, read_s=job.get("read_s", 10.0))
     transport = Transport(parse_target(job["url"]), now, timeouts, fresh=job.get("fresh", False))
     records: dict[int, RequestRecord] = {}

@@ -86,10 +86,13 @@ def test_trace_replay_refuses_a_rate_and_is_cut_by_t(tmp_path: Path) -> None:
     words = ["-f", "scenarios/trace_replay.py", "--headless", "--trace", str(trace)]
     with mock_server("instant") as url:
         refused = locust(*words, "--host", url, "-r", "5")
+        nothing = locust(*words, "--host", url, "-t", "0s")
         cut = locust(*words, "--host", url, "-t", "2s", "--out", str(tmp_path / "run"))
     assert refused.returncode == 2
     assert "use --speed or --scale" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert nothing.returncode == 2
+    assert "a run of 0 s holds nothing" in nothing.stderr
     assert cut.returncode == 0, cut.stderr
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["num_planned"] == 20

@@ -67,6 +67,18 @@ def test_a_killed_worker_makes_the_run_invalid_and_takes_no_finished_record_alon
     assert [file.num_records for file in other] == [NUM // 2]  # the other worker has done its whole share
 
 
+@pytest.mark.parametrize("is_there", [False, True], ids=["before it connects", "before it has begun"])
+def test_nobody_waits_for_a_worker_that_died_before_the_run(mock: Server, run: Swarm, is_there: bool) -> None:
+    master = run.start_master(mock.url, *_TWO)
+    wait_for(lambda: len(workers_of(master)) == 2 and (not is_there or run.out.is_dir()))
+    workers_of(master)[0].kill()
+    code, output = ended(master, 20)
+    assert code == 2, output
+    assert any(words in output for words in ("ended before the run", "died before the run", "fell silent 0.0 s")), (
+        output
+    )
+
+
 def test_a_worker_that_is_told_to_quit_closes_its_file_and_the_run_is_invalid(mock: Server, run: Swarm) -> None:
     master = run.start_master(mock.url, *_TWO)
     run.wait_for_records(10)

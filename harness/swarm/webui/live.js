@@ -222,7 +222,8 @@ function show(state) {
   const clock = document.getElementById("clock");
   clock.className = "";
   if (state.state === "none") {
-    clock.textContent = "no run has been started yet";
+    clock.textContent = state.trouble ? "the run did not start, or could not be kept: " + state.trouble : "no run has been started yet";
+    clock.className = state.trouble ? "bad" : "";
     return;
   }
   const course = state.course;
