@@ -22,6 +22,8 @@ __all__ = ["Gaps", "Piece", "arrival_times", "describe_pacing", "expected_count"
 
 _MOST_RATE = 1e6  # requests a second; judgement: a slip of the pen would be planned for hours
 
+_MOST_ARRIVALS = 20_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -81,8 +83,13 @@ def arrival_times(pieces: Sequence[Piece], gaps: Gaps, generator: np.random.Gene
     """The instants of arrivals with the phase each falls into, in order.
 
     Drawn gaps begin in equilibrium, so that the expected number up to any instant is the integral of the rate up to it;
-    `constant` starts half a gap after the beginning. Nothing is rescaled afterwards to hit a count.
+    `constant` starts half a gap after the beginning. Nothing is rescaled afterwards to hit a count. Raises UsageError for
+    more arrivals than anybody can have meant: they would be counted for hours before the first is sent.
     """
+    if (num := expected_count(pieces)) > _MOST_ARRIVALS:
+        raise UsageError(
+            f"the plan holds about {num:,.0f} requests, more than {_MOST_ARRIVALS:,}; lower the rate or the time"
+        )
     units = unit_arrivals(gap_law(gaps), generator)
     unit = next(units)
     passed = 0.0  # integral of the rate up to the current piece

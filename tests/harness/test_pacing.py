@@ -218,3 +218,8 @@ def test_arrivals_are_in_order_inside_their_piece(seed: int, gaps: Any) -> None:
     assert instants == sorted(instants)
     for at, phase in times:
         assert any(start <= at <= end for start, end in inside[phase])
+
+
+def test_a_plan_that_nobody_can_have_meant_is_refused_before_it_is_counted() -> None:
+    with pytest.raises(UsageError, match="about 3,600,000,000 requests, more than 20,000,000"):
+        next(arrival_times([Piece(0.0, 360_000.0, 10_000.0, "steady")], "poisson", stream(0, "arrivals")))
