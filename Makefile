@@ -9,9 +9,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/harness run scenarios/burst.py --mock h100-8b --rate 6 --duration 30s --burst-factor 5 --burst-every 15s --burst-for 5s --seed 1
 
-# What measures, or needs the machine for itself, runs with nothing beside it.
+# Pure tests fill the processors; those with sockets and processes mostly wait; what measures runs with nothing beside it.
 test: check
-	$(BIN)/python -m pytest -m "not alone" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not realtime" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "realtime and not alone" -n 4 --dist worksteal
 	$(BIN)/python -m pytest -m alone
 
 check: $(READY)

@@ -19,9 +19,8 @@ from harness.errors import UsageError
 
 __all__ = ["Gaps", "Piece", "arrival_times", "describe_pacing", "expected_count", "pieces_of", "unit_times"]
 
-
-_MOST_RATE = 1e6  # requests a second; judgement: a slip of the pen would be planned for hours
-
+# Judgement: a slip of the pen would be planned for hours.
+_MOST_RATE = 1e6  # requests a second
 _MOST_ARRIVALS = 20_000_000
 
 

@@ -248,7 +248,7 @@ def test_an_outage_of_the_first_provider_loses_nobody(tmp_path: Path) -> None:
     [
         ("sustained", ["--clients", "nowhere.csv"], "nowhere.csv: cannot be read"),
         ("sustained", ["--clients", "x.csv", "--gaps", "gamma:2"], "--gaps gamma:2 has no meaning here"),
-        ("ramp", ["--ramp-steps", "-1"], "--ramp-steps -1 must be positive"),
+        ("ramp", ["--ramp-steps", "-1"], "--ramp-steps -1 must be 1 to 1000"),
         ("ten_times", ["--times", "1"], "--times 1 is no overload"),
         ("autoscale", ["--low", "1"], "--low 1 is not between 0 and 1"),
         ("failover", ["-t", "4m"], "the outage ends at 300 s, and the run at 240 s"),
