@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from locust import events
+from locust.rpc.protocol import Message
 
 from harness.streams import keyed_uniform
 from tests.survival.steady import SteadyUser
@@ -33,7 +34,8 @@ class _Lossy:
             self._socket.send_multipart(parts, flags)
 
     def _is_lost(self, packed: bytes) -> bool:
-        return b"harness_" in packed and keyed_uniform(os.getpid(), "lost", str(next(self._numbers))) < 0.25
+        ours = str(Message.unserialize(packed).type).startswith("harness_")
+        return ours and keyed_uniform(os.getpid(), "lost", str(next(self._numbers))) < 0.25
 
 
 def _lose_messages(environment: Any, **_: Any) -> None:

@@ -95,8 +95,8 @@ def test_a_worker_that_is_told_to_quit_closes_its_file_and_the_run_is_invalid(mo
 
 def test_lost_messages_change_no_total(mock: Server, run: Swarm) -> None:
     code, output = ended(run.start_master(mock.url, *_TWO, scenario="lossy"))
-    assert sorted(_index(record.request_id) for record in run.records()) == list(range(NUM))
     assert code == 0, output
+    assert sorted(_index(record.request_id) for record in run.records()) == list(range(NUM))
 
 
 def test_a_stopped_worker_holds_nobody_up_and_is_not_left_behind(mock: Server, run: Swarm) -> None:
