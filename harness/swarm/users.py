@@ -73,7 +73,7 @@ class LLMUser(User):
         else:
             run.num_in_flight += 1
             try:
-                body, headers = self.body(arrival), self._headers(record.request_id, arrival)
+                body, headers = self.body(arrival), self._headers(record.request_id, arrival, dialect)
                 if dialect.job is not None:
                     self._jobs.request(dialect, record.model, body, exchange)
                 else:
@@ -85,7 +85,7 @@ class LLMUser(User):
             finally:
                 run.num_in_flight -= 1
                 heard = run.close(record, exchange, dialect)
-                self._tell_locust(record, exchange)
+                self._tell_locust(record, exchange, dialect)
         self._timetable.add(run.after(arrival, record, heard))
         self._news.set()
         return record
@@ -152,19 +152,19 @@ class LLMUser(User):
             else:
                 self._news.wait(min(run.drain_until - run.now(), _GLANCE_S))  # who told the news is still flying then
 
-    def _headers(self, request_id: str, arrival: Arrival) -> dict[str, str]:
+    def _headers(self, request_id: str, arrival: Arrival, dialect: Dialect) -> dict[str, str]:
         told = mock_headers(ask_of(arrival))
-        key = self.dialect.headers(api_key())
+        key = dialect.headers(api_key())
         return {"Content-Type": "application/json", "X-Client-Request-Id": request_id, **told, **key}
 
-    def _tell_locust(self, record: RequestRecord, exchange: Exchange) -> None:
+    def _tell_locust(self, record: RequestRecord, exchange: Exchange, dialect: Dialect) -> None:
         """One event a request, at its end, for Locust's own tables. An answer that was open at the end is no failure."""
         if record.outcome == "incomplete" or record.done_at is None:
             return
         error: Any = None if record.outcome in ("ok", "left") else f"{record.outcome}: {record.error_kind}"
         self.environment.events.request.fire(
             request_type="POST",
-            name=self.dialect.path,
+            name=dialect.path,
             response_time=(record.done_at - record.intended_at) * 1e3,
             response_length=sum(len(piece) for _, piece in exchange.reads),
             response=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +138,23 @@ def test_an_endpoint_of_ones_own(tmp_path: Path) -> None:
         assert record.token_source == "server"
 
 
+@pytest.mark.realtime
+def test_the_key_goes_where_each_protocol_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_API_KEY", "sk-test-4711")
+    keys: dict[str, set[tuple[str | None, str | None]]] = defaultdict(set)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        keys[request.path].add((request.headers.get("Authorization"), request.headers.get("x-api-key")))
+        return web.json_response({"error": {"message": "not today"}}, status=500)
+
+    with served("/{path:.*}", refuse) as url:
+        locust(url, "tests/scenarios/every_protocol.py", tmp_path / "run", "-r", "30", "-t", "1s", "--model", "ours")
+    bearer, own = ("Bearer sk-test-4711", None), (None, "sk-test-4711")
+    assert keys["/v1/chat/completions"] == keys["/v1/completions"] == keys["/v1/responses"] == {bearer}
+    assert keys["/v1/embeddings"] == {bearer}
+    assert keys["/v1/messages"] == keys["/v1/messages/batches"] == {own}
+
+
 @contextmanager
 def assistant() -> Iterator[str]:
     """An application with an endpoint like no provider's: it says as many words as it is asked for, a line each."""
@@ -151,9 +168,17 @@ def assistant() -> Iterator[str]:
         await response.write(json.dumps({"done": True, "num_words": asked["words"]}).encode() + b"\n")
         return response
 
+    with served("/api/answer", answer) as url:
+        yield url
+
+
+@contextmanager
+def served(path: str, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Iterator[str]:
+    """A server in a thread of its own that answers what is posted to a path; yields its URL."""
+
     async def start() -> tuple[web.AppRunner, int]:
         app = web.Application()
-        app.router.add_post("/api/answer", answer)
+        app.router.add_post(path, answer)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
