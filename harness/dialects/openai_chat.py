@@ -9,8 +9,7 @@ import orjson
 
 from harness.dialects import Asked, Dialect, Meaning
 from harness.dialects.json_bodies import decoded, error_text
-from harness.dialects.openai_chunks import DONE, Usage, common_fields, token_usage
-from harness.sse import SseEvent
+from harness.dialects.openai_chunks import Chunk, common_fields, event_reader, token_usage
 
 __all__ = ["OPENAI_CHAT"]
 
@@ -51,22 +50,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
-    model: str | None = None
-
-
-_DECODER = msgspec.json.Decoder(_Chunk)
-
-
-def _event(event: SseEvent) -> Meaning:
-    if event.data == DONE:
-        return Meaning(end=True)
-    if event.type == "error":
-        return Meaning(error=error_text(event.data))
-    return _meaning(event.data)
+_DECODER = msgspec.json.Decoder(Chunk[_Choice])
 
 
 def _meaning(data: bytes) -> Meaning:
@@ -88,4 +72,4 @@ def _meaning(data: bytes) -> Meaning:
     return Meaning(content, reason, usage, None, False, chunk.model, calls, number)
 
 
-OPENAI_CHAT = Dialect("openai-chat", "/v1/chat/completions", _body, _event, _meaning, error_text)
+OPENAI_CHAT = Dialect("openai-chat", "/v1/chat/completions", _body, event_reader(_meaning), _meaning, error_text)

@@ -1,16 +1,20 @@
-"""What chat completions and completions have in common: the frame of a request, the usage, the end of a stream."""
+"""What chat completions and completions have in common: the frame of a request and of an event, the usage, the end of a stream."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from harness.dialects import Asked, TokenUsage
+from harness.dialects import Asked, Meaning, TokenUsage
+from harness.dialects.json_bodies import error_text
+from harness.sse import SseEvent
 
-__all__ = ["DONE", "Usage", "common_fields", "token_usage"]
+__all__ = ["Chunk", "Usage", "common_fields", "event_reader", "token_usage"]
 
-DONE = b"[DONE]"
+_DONE = b"[DONE]"
+_Choice = TypeVar("_Choice")
 
 
 def common_fields(asked: Asked) -> dict[str, Any]:
@@ -43,6 +47,28 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
+
+
+class Chunk(msgspec.Struct, Generic[_Choice]):
+    """An event of a stream, or a whole answer: they have one shape."""
+
+    choices: list[_Choice] | None = None
+    usage: Usage | None = None
+    error: Any = None
+    model: str | None = None
+
+
+def event_reader(meaning: Callable[[bytes], Meaning]) -> Callable[[SseEvent], Meaning]:
+    """What an event says: the mark of the end, an error, or what `meaning` makes of its data."""
+
+    def read(event: SseEvent) -> Meaning:
+        if event.data == _DONE:
+            return Meaning(end=True)
+        if event.type == "error":
+            return Meaning(error=error_text(event.data))
+        return meaning(event.data)
+
+    return read
 
 
 def token_usage(usage: Usage | None) -> TokenUsage | None:

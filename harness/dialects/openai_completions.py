@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import orjson
 
 from harness.dialects import Asked, Dialect, Meaning
 from harness.dialects.json_bodies import decoded, error_text
-from harness.dialects.openai_chunks import DONE, Usage, common_fields, token_usage
+from harness.dialects.openai_chunks import Chunk, common_fields, event_reader, token_usage
 from harness.dialects.texts import one_text
-from harness.sse import SseEvent
 
 __all__ = ["OPENAI_COMPLETIONS"]
 
@@ -26,22 +23,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
-    model: str | None = None
-
-
-_DECODER = msgspec.json.Decoder(_Chunk)
-
-
-def _event(event: SseEvent) -> Meaning:
-    if event.data == DONE:
-        return Meaning(end=True)
-    if event.type == "error":
-        return Meaning(error=error_text(event.data))
-    return _meaning(event.data)
+_DECODER = msgspec.json.Decoder(Chunk[_Choice])
 
 
 def _meaning(data: bytes) -> Meaning:
@@ -55,4 +37,6 @@ def _meaning(data: bytes) -> Meaning:
     return Meaning(content, reason, token_usage(chunk.usage), model=chunk.model, choice=number)
 
 
-OPENAI_COMPLETIONS = Dialect("openai-completions", "/v1/completions", _body, _event, _meaning, error_text)
+OPENAI_COMPLETIONS = Dialect(
+    "openai-completions", "/v1/completions", _body, event_reader(_meaning), _meaning, error_text
+)

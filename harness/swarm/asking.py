@@ -18,7 +18,7 @@ from harness.records import RequestRecord
 from harness.retrying import wait_before_retry
 from harness.swarm.transport import Transport
 
-__all__ = ["complete_record", "open_record", "send"]
+__all__ = ["complete_record", "open_record", "send", "wants_stream"]
 
 _SLICE = 32  # reads that are parsed without looking whether others have come: about 0.2 ms
 
@@ -46,11 +46,16 @@ def open_record(
         phase=arrival.phase,
         protocol=dialect.name,
         model=model if ask is None else ask.model or model,
-        stream=dialect.streams and stream and (ask is None or ask.stream),
+        stream=wants_stream(arrival, dialect, stream),
         planned_prompt_tokens=arrival.num_prompt_tokens,
         planned_output_tokens=arrival.num_output_tokens,
         intended_at=round(intended_at, 6),
     )
+
+
+def wants_stream(arrival: Arrival, dialect: Dialect, stream: bool) -> bool:
+    """Whether an arrival asks for a stream: the protocol has them, the run wants them, and so does who asks."""
+    return dialect.streams and stream and (arrival.ask is None or arrival.ask.stream)
 
 
 def send(

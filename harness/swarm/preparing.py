@@ -105,7 +105,7 @@ def prepare(
 def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall: float) -> Manifest:
     """What is written down of a run before it starts. Of the options those that Locust does not know: ours and the
     scenario's."""
-    known_to_locust = set(default_args_dict())
+    known_to_locust, here, software = set(default_args_dict()), machine(), versions()
     return Manifest(
         run_id=settings.run_id,
         uid=settings.uid,
@@ -121,9 +121,9 @@ def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall:
         max_in_flight=settings.max_in_flight,
         num_workers=settings.num_shards,
         started_wall=wall,
-        versions=versions(),
-        machine=machine(),
+        versions=software,
+        machine=here,
         reactive=isinstance(plan, ReactivePlan),
         objectives=objectives_of(plan, options.objective),
-        certificate=attached(machine(), versions(), certificate_path(os.environ)),
+        certificate=attached(here, software, certificate_path(os.environ)),
     )

@@ -101,6 +101,7 @@ class LoadRun:
         # A share of the cap, rounded up: no worker may be left without.
         self._cap = -(-settings.max_in_flight // settings.num_shards)
         self._prices = Prices.of(settings.prices, settings.price_source) if settings.prices else None
+        self._reactive = plan if isinstance(plan, ReactivePlan) else None  # asking a protocol is slow: once
         self._prompts = PromptBook(settings.seed, settings.salt)
         # Vocabulary and prompts are made now: the first request would otherwise be sent late by their making.
         self._count = token_counter()
@@ -235,7 +236,7 @@ class LoadRun:
 
     def after(self, arrival: Arrival, record: RequestRecord, heard: Heard) -> list[Arrival]:
         """What the plan goes on with, now that a request is over."""
-        return list(self.plan.after(arrival, record, heard)) if isinstance(self.plan, ReactivePlan) else []
+        return [] if self._reactive is None else list(self._reactive.after(arrival, record, heard))
 
     # -- the end -------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, withdrawn_by
 from harness.records import RequestRecord
 from harness.summary import RunData
-from harness.swarm.asking import send
+from harness.swarm.asking import send, wants_stream
 from harness.swarm.batching import Jobs
 from harness.swarm.options import PlanOptions
 from harness.swarm.run import LoadRun
@@ -96,7 +96,7 @@ class LLMUser(User):
         return Asked(
             ask.model if ask is not None and ask.model else settings.model,
             tuple(self.the_run.messages(arrival)),
-            stream=self.dialect_for(arrival).streams and settings.stream and (ask is None or ask.stream),
+            stream=wants_stream(arrival, self.dialect_for(arrival), settings.stream),
             max_tokens=arrival.num_output_tokens,
             exact_length=settings.exact_length and (ask is None or ask.exact_length),
             tools=() if ask is None else ask.tools,

@@ -164,7 +164,8 @@ class _Client:
     ) -> None:
         self.now = 0.0
         self.met = Met()
-        self._plan, self._seed, self._scenario = simulation.plan, simulation.seed, simulation.scenario
+        self._seed, self._scenario = simulation.seed, simulation.scenario
+        self._reactive = simulation.plan if isinstance(simulation.plan, ReactivePlan) else None
         self._gaps_share = simulation.num_with_gaps / simulation.plan.num_arrivals
         self._model, self._writer, self._tell = model, writer, tell
         self._requests = Requests(serving, model, simulation.scenario, simulation.seed)
@@ -231,9 +232,9 @@ class _Client:
     def _ended(self, request_id: str, retry_after_s: float | None = None) -> None:
         flight = self._open.pop(request_id)
         self._writer.write(flight.answer.record)
-        if isinstance(self._plan, ReactivePlan):
+        if self._reactive is not None:
             heard = Heard() if retry_after_s is None else Heard(None, {"retry-after": f"{retry_after_s:g}"})
-            self._timetable.add(self._plan.after(flight.arrival, flight.answer.record, heard))
+            self._timetable.add(self._reactive.after(flight.arrival, flight.answer.record, heard))
 
     def _with_gaps(self, arrival: Arrival) -> bool:
         share = self._gaps_share
