@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
+from harness.asks import Ask
 from harness.objectives import Objective, objectives_of
 from harness.records import RequestRecord
-from harness.workloads.asks import Ask
 
 __all__ = ["Arrival", "Conduct", "Heard", "LoadPlan", "ReactivePlan", "Shard", "cut_at", "withdrawn_by"]
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from locust import events
 
-from harness.arrivals.clients import clients_plan
 from harness.arrivals.pacing import Piece
 from harness.errors import UsageError
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.swarm.options import gaps
+from harness.workloads.clients import clients_plan
 from harness.workloads.synthetic import conversations
 
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from locust import events
 
-from harness.arrivals.traces import trace_plan
 from harness.errors import UsageError
 from harness.plan import LoadPlan
 from harness.swarm import LLMUser, PlanOptions
 from harness.units import parse_window
+from harness.workloads.traces import trace_plan
 
 
 @events.init_command_line_parser.add_listener

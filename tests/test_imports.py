@@ -32,7 +32,7 @@ print(json.dumps({{
         ("harness", []),
         ("harness.cli", []),
         ("harness.summary", []),
-        ("harness.arrivals.traces", []),
+        ("harness.workloads.traces", []),
         ("harness.virtual", []),
         ("reports", ["pandas", "plotly"]),
     ],

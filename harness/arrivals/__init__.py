@@ -1,1 +1,1 @@
-"""When requests are sent: laws of gaps, rates over time, sums of clients, traces."""
+"""When requests are sent: laws of gaps and rates over time. Knows nothing of what is sent."""

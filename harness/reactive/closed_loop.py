@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from harness.asks import Ask
 from harness.errors import UsageError
 from harness.plan import Arrival, Heard
 from harness.reactive.pauses import LEAST_AFTER_ERROR_S, Lengths, ThinkTime, over_at, pause_after
 from harness.records import RequestRecord
 from harness.streams import keyed_uniform
-from harness.workloads.asks import Ask
 
 __all__ = ["ClosedLoopPlan"]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.arrivals.pacing import Gaps, Piece, arrival_times, describe_pacing
+from harness.asks import Ask, Said
 from harness.errors import UsageError
 from harness.plan import Arrival, Heard
 from harness.reactive.pauses import NO_PAUSE, Lengths, ThinkTime, over_at
 from harness.records import RequestRecord
 from harness.streams import keyed_integer, keyed_uniform
 from harness.streams import stream as random_stream
-from harness.workloads.asks import Ask, Said
 
 __all__ = ["QUESTION", "TOOL_RESULT", "SessionLaw", "SessionPlan"]
 

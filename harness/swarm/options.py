@@ -150,7 +150,7 @@ def _add_safety(parser: Any) -> None:
     group = parser.add_argument_group(
         "Safety",
         "Hosts on the public internet are loaded only when they are named; a cloud's metadata service never. With a "
-        "budget no request is sent that could make the bill larger.",
+        "budget no request is sent whose worst case would make the bill larger.",
     )
     group.add_argument(
         "--allow-host",

@@ -11,6 +11,7 @@ from gevent.pool import Group
 from locust import User, task
 from locust.exception import StopUser
 
+from harness.asks import mock_headers
 from harness.dialects import Asked, Dialect
 from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import UsageError
@@ -23,7 +24,6 @@ from harness.swarm.options import PlanOptions
 from harness.swarm.run import LoadRun
 from harness.swarm.transport import Exchange, api_key
 from harness.timetable import Timetable
-from harness.workloads.asks import mock_headers
 from harness.workloads.prompts import ask_of
 
 __all__ = ["LLMUser"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.arrivals.curves import steady
-from harness.arrivals.traces import trace_plan
 from harness.errors import UsageError
 from harness.plan import Arrival, LoadPlan, cut_at
 from harness.streams import keyed_integer
@@ -15,6 +14,7 @@ from harness.workloads.file import read_workload
 from harness.workloads.mixture import mixture_plan
 from harness.workloads.prompts import ask_of
 from harness.workloads.synthetic import conversations
+from harness.workloads.traces import trace_plan
 
 __all__ = ["Load", "asked_load"]
 

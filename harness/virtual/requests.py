@@ -7,9 +7,9 @@ from itertools import accumulate
 
 import msgspec
 
+from harness.asks import Ask
 from harness.plan import Arrival
 from harness.streams import keyed_integer
-from harness.workloads.asks import Ask
 from harness.workloads.attachments import Tool
 from harness.workloads.prompts import PromptBook, ask_of
 from mockllm import Query, Request, ServedModel, Serving, Streams, Tenant, ToolLengths, state_of

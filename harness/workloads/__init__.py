@@ -1,1 +1,1 @@
-"""What is asked, by whom: lengths, questions, words, attachments, and the workload file."""
+"""What is sent, by whom: lengths, questions, words, attachments, the workload file, traces, sums of clients."""

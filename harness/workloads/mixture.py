@@ -14,11 +14,11 @@ from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 from harness.arrivals.pacing import Gaps, Piece, arrival_times, describe_pacing
+from harness.asks import Ask, Said
 from harness.objectives import Objective, parse_objective
 from harness.plan import Arrival
 from harness.streams import keyed_integer, keyed_uniform, salted, stream
 from harness.tokens import token_counter
-from harness.workloads.asks import Ask, Said
 from harness.workloads.attachments import Tool, made_tools, picture, picture_tokens, tool_tokens
 from harness.workloads.file import ClassKeys, Population, QuestionMix, ToolKeys, Workload
 from harness.workloads.length_keys import Lengths

@@ -18,9 +18,9 @@ from itertools import accumulate, count
 from math import gcd, prod
 from typing import NamedTuple, TypeVar
 
+from harness.asks import Ask, Said
 from harness.plan import Arrival
 from harness.streams import keyed_integer, salted
-from harness.workloads.asks import Ask, Said
 from harness.workloads.vocabulary import ADJECTIVES, JOINTS, NOUNS, WHENS, words
 
 __all__ = ["PromptBook", "ask_of"]

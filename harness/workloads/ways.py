@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness.asks import Ask, Said
 from harness.plan import Arrival, LoadPlan
-from harness.workloads.asks import Ask, Said
 
 __all__ = ["Way", "WaysPlan"]
 

@@ -20,6 +20,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from harness.asks import Ask, mock_headers
 from harness.dialects import Asked
 from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.outcome import Ending, Verdict, classify
@@ -29,7 +30,6 @@ from harness.records import RequestRecord
 from harness.store import open_run
 from harness.summary import load_run, samples, summarize
 from harness.virtual import Load, Simulation, asked_load, run_in_virtual_time
-from harness.workloads.asks import Ask, mock_headers
 from harness.workloads.prompts import PromptBook
 from tests.conftest import mock_server
 from tests.e2e.test_run import harness

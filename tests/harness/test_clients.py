@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.arrivals.clients import Client, SumOfClients, clients_plan
 from harness.arrivals.gaps import GapLaw
 from harness.arrivals.pacing import Piece
 from harness.errors import TraceError, UsageError
 from harness.plan import Arrival, LoadPlan, Shard
+from harness.workloads.clients import Client, SumOfClients, clients_plan
 from harness.workloads.synthetic import Lognormal
 
 _HEAD = (

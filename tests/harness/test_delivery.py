@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.arrivals.clients import Client, SumOfClients
 from harness.arrivals.curves import bursts, diurnal, markov, ramp, spike, steady
 from harness.arrivals.gaps import Floats, GapLaw
 from harness.arrivals.pacing import Piece
@@ -21,6 +20,7 @@ from harness.delivery import Delivery, GapTest, judge_delivery, measure_delivery
 from harness.plan import LoadPlan, Materialized
 from harness.streams import stream
 from harness.table import tabulate
+from harness.workloads.clients import Client, SumOfClients
 from harness.workloads.synthetic import Lognormal, conversations
 from tests.harness.builders import LAW, bare_record, manifest
 

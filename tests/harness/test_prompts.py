@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from splintr import Tokenizer
 
+from harness.asks import Ask, Said
 from harness.plan import Arrival
 from harness.workloads import vocabulary
-from harness.workloads.asks import Ask, Said
 from harness.workloads.prompts import PromptBook, ask_of
 
 _LENGTHS = [*range(1, 41), 63, 64, 65, 100, 127, 250, 511, 512, 513, 999, 1024, 2047, 3000, 4096, 4999, 5000]

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.arrivals.traces import read_trace, trace_plan
 from harness.errors import TraceError, UsageError
 from harness.plan import Arrival, Materialized, cut_at
 from harness.workloads.prompts import PromptBook
+from harness.workloads.traces import read_trace, trace_plan
 from tests.harness.builders import LAW
 
 _FIRST = '{"arrival_s": 10.5, "prompt_tokens": 7, "output_tokens": 3}'

@@ -15,6 +15,7 @@ import yaml
 from scipy import stats
 from starlette.datastructures import Headers
 
+from harness.asks import mock_headers
 from harness.dialects import Asked
 from harness.dialects.openai_chat import OPENAI_CHAT
 from harness.errors import TraceError, UsageError, WorkloadError
@@ -25,7 +26,6 @@ from harness.store import open_run
 from harness.summary import load_run, summarize
 from harness.virtual import Simulation, asked_load, run_in_virtual_time
 from harness.virtual.requests import Requests
-from harness.workloads.asks import mock_headers
 from harness.workloads.prompts import PromptBook, ask_of
 from mockllm import Request, bundled_deployments, load_deployment
 from mockllm.server.app import create_app
@@ -233,7 +233,7 @@ def test_a_record_holds_the_known_times(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_no_stream_has_no_token_times(tmp_path: Path) -> None:
-    from harness.workloads.asks import Ask, Said
+    from harness.asks import Ask, Said
 
     whole = Ask((Said("user", 1, 100),), stream=False)
     (record, *_) = _run("golden", tmp_path / "run", _plan(2, ask=whole))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from splintr import Tokenizer
 
+from harness.asks import Ask
 from harness.errors import UsageError, WorkloadError
 from harness.objectives import Objective
 from harness.plan import Arrival
 from harness.tokens import token_counter
-from harness.workloads.asks import Ask
 from harness.workloads.attachments import tool_tokens
 from harness.workloads.file import read_workload, workload_of
 from harness.workloads.mixture import MixturePlan, mixture_plan

@@ -6,7 +6,7 @@
     plain      JSONL   the same three names
 
 Both plain formats may also have class_name, user and model, each empty where nothing is to be said. ServeGen's tables are
-no traces but clients: `harness/arrivals/clients.py`.
+no traces but clients: `harness/workloads/clients.py`.
 
 A line that cannot be read ends the reading with file, line and column: a trace that is only almost
 replayed would answer another question.
@@ -25,10 +25,10 @@ from pathlib import Path
 
 import msgspec
 
+from harness.asks import Ask
 from harness.errors import TraceError, UsageError
 from harness.plan import Arrival, LoadPlan, Materialized
 from harness.streams import keyed_integer, stream
-from harness.workloads.asks import Ask
 
 __all__ = ["TraceRow", "read_trace", "trace_plan"]
 

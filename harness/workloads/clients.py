@@ -18,10 +18,10 @@ from statistics import NormalDist, median
 
 from harness.arrivals.gaps import GapLaw
 from harness.arrivals.pacing import Piece, arrival_times, expected_count
+from harness.asks import Ask
 from harness.errors import TraceError, UsageError
 from harness.plan import Arrival
 from harness.streams import keyed_uniform, stream
-from harness.workloads.asks import Ask
 from harness.workloads.synthetic import Lognormal
 
 __all__ = ["Client", "SumOfClients", "clients_plan"]
