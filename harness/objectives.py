@@ -22,6 +22,12 @@ class Objective(msgspec.Struct, frozen=True):
     tpot_s: float | None = None
     e2e_s: float | None = None
 
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that there are, by the names that they have on the command line."""
+        named = {"ttft": self.ttft_s, "tpot": self.tpot_s, "e2e": self.e2e_s}
+        return {name: bound for name, bound in named.items() if bound is not None}
+
     def met_by(self, *, ttft_s: float | None, tpot_s: float | None, e2e_s: float | None) -> bool:
         """Whether every bound holds. A latency that is not known (a whole answer has no TTFT) breaks no bound but E2E's;
         TPOT of one token is undefined and breaks none."""

@@ -183,9 +183,7 @@ def instrument_so_far(stats: LiveStats) -> InstrumentSoFar:
 
 def objective_text(name: str, stats: LiveStats) -> str:
     """An objective as it is written on the command line, with its class where it has one."""
-    objective = stats.objectives[name]
-    bounds = (("ttft", objective.ttft_s), ("tpot", objective.tpot_s), ("e2e", objective.e2e_s))
-    text = ", ".join(f"{metric}<{_span(bound)}" for metric, bound in bounds if bound is not None)
+    text = ", ".join(f"{metric}<{_span(bound)}" for metric, bound in stats.objectives[name].bounds.items())
     return f"{name}: {text}" if name else text
 
 

@@ -71,5 +71,4 @@ def _between(low: str, high: str) -> str:
 
 
 def _words(objective: Objective) -> str:
-    bounds = {"ttft": objective.ttft_s, "tpot": objective.tpot_s, "e2e": objective.e2e_s}
-    return ",".join(f"{name}<{bound:g}s" for name, bound in bounds.items() if bound is not None)
+    return ",".join(f"{name}<{bound:g}s" for name, bound in objective.bounds.items())

@@ -28,14 +28,14 @@ from harness.workloads.prompts import ask_of
 
 __all__ = ["LLMUser"]
 
-_GLANCE_S = 0.25
+_GLANCE_S = 0.25  # the longest time without looking whether somebody else has ended the run
 
 
 class LLMUser(User):
     """A scenario: `plan` says what is sent when, `serve` what is done for each arrival.
 
     The loop is open: arrivals come at their intended times whether or not earlier ones were answered, so that a
-    slow server cannot slow down the questions (no coordinated omission).
+    slow server cannot slow down the questions (no coordinated omission). Only a reactive plan waits for answers.
     """
 
     abstract = True
@@ -116,7 +116,7 @@ class LLMUser(User):
         assert self.load_run is not None, "users run only inside a run"
         return self.load_run
 
-    # -- the open loop -------------------------------------------------------------------------------
+    # -- following the plan -------------------------------------------------------------------------------
 
     @task
     def follow_plan(self) -> None:
