@@ -47,7 +47,7 @@ class Seen:
         self.states[instrument.state] += 1
         self.reasons.update({_short(reason) for reason in instrument.reasons})
         came, planned, written = played.first_tokens()
-        doubted = np.array([doubt is not None for doubt in played.run.table.doubt])
+        doubted = played.run.table.labels["doubt"].codes >= 0
         wrong = np.maximum(came - written, planned - came)[~doubted]
         self.num_samples += len(came)
         self.num_doubted += int(doubted.sum())

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from harness.metrics.latencies import latency
 from harness.objectives import ROUNDING_S, Objective
-from harness.table import Floats, Table
+from harness.table import Floats, Mask, Table
 
-__all__ = ["Goodput", "goodput"]
+__all__ = ["Goodput", "good_rows", "goodput"]
 
 
 class Goodput(msgspec.Struct, kw_only=True):
@@ -26,34 +26,35 @@ class Goodput(msgspec.Struct, kw_only=True):
 
 def goodput(table: Table, objectives: Mapping[str, Objective], duration_s: float) -> Goodput | None:
     """Over all requests whose class has an objective (`""` holds for those without one of their own); None when none has."""
-    has_objective = np.zeros(len(table), dtype=bool)
-    good = np.zeros(len(table), dtype=bool)
-    classes = np.array([name or "" for name in table.class_name], dtype=object)
-    for name in set(classes.tolist()):
-        objective = objectives.get(name) or objectives.get("")
-        if objective is not None:
-            rows = classes == name
-            has_objective |= rows
-            good |= rows & _good(table, objective)
-    counted = has_objective & ~table.is_outcome("left")
+    counted, good = good_rows(table, objectives)
     if not counted.any():
         return None
     num, num_good = int(counted.sum()), int(good.sum())
     return Goodput(num=num, num_good=num_good, share=num_good / num, rate=num_good / duration_s)
 
 
-def _good(table: Table, objective: Objective) -> npt.NDArray[np.bool_]:
+def good_rows(table: Table, objectives: Mapping[str, Objective]) -> tuple[Mask, Mask]:
+    """The rows that goodput counts, and those of them that are good."""
+    has_objective = np.zeros(len(table), dtype=bool)
+    good = np.zeros(len(table), dtype=bool)
+    classes = table.labels["class_name"]
+    for name in (*classes.names, None):
+        objective = objectives.get(name or "") or objectives.get("")
+        if objective is not None:
+            rows = classes.is_(name)
+            has_objective |= rows
+            good |= rows & _good(table, objective)
+    return np.asarray(has_objective & ~table.is_outcome("left")), good
+
+
+def _good(table: Table, objective: Objective) -> Mask:
     """The rule of `harness.objectives.record_is_good`, by columns."""
-    intended, first, last = table["intended_at"], table["first_token_at"], table["last_token_at"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tpot = np.where(table["num_output_tokens"] > 1, (last - first) / (table["num_output_tokens"] - 1), np.nan)
     ok = table.is_outcome("ok") & ~np.isnan(table["done_at"])
-    ok &= _within(first - intended, objective.ttft_s) & _within(tpot, objective.tpot_s)
-    return np.asarray(ok & _within(table["done_at"] - intended, objective.e2e_s))
+    for name, bound in objective.bounds.items():
+        ok &= _within(latency(table, name), bound)
+    return np.asarray(ok)
 
 
-def _within(values: Floats, bound: float | None) -> npt.NDArray[np.bool_]:
+def _within(values: Floats, bound: float) -> Mask:
     """A value that is missing breaks no bound."""
-    if bound is None:
-        return np.ones(len(values), dtype=bool)
     return np.asarray(np.isnan(values) | (values <= bound + ROUNDING_S))

@@ -160,10 +160,12 @@ def doubts_of(instrument: Instrument, num_refused: int) -> list[str]:
 
 def _note_samples_of_requests(instrument: Instrument, table: Table) -> None:
     """What the records say of the instrument."""
-    counts = Counter(kind for doubt in table.doubt if doubt for kind in doubt.split(","))
+    counts = Counter[str]()
+    for doubt, num in table.labels["doubt"].counts().items():
+        counts.update(dict.fromkeys(doubt.split(","), num))
     instrument.doubts = dict(counts.most_common())
     if num_sent := int((~np.isnan(table["sent_at"])).sum()):
-        instrument.doubted_share = sum(doubt is not None for doubt in table.doubt) / num_sent
+        instrument.doubted_share = float((table.labels["doubt"].codes >= 0).sum()) / num_sent
     read_lag = table["read_lag_s"]
     instrument.read_lag = distribution(read_lag)
     if num_answered := int((~np.isnan(table["first_byte_at"])).sum()):

@@ -50,7 +50,9 @@ class Manifest(msgspec.Struct, kw_only=True):
     cap on requests in flight; None: there was none. `reactive`: `num_planned` counts what was known beforehand, more
     followed from the answers. `stop_reason`: why the run was ended before its plan. `lost_workers`: whose
     records are missing, or may be, and where they lie. `uid` tells this run from all others of the same name. `objectives` by class; "" holds for
-    those that have none of their own.
+    those that have none of their own. `slo`: the objectives of the whole run (`harness.judgement.slo`). `warmup_s`: requests that were
+    intended before are sent and recorded and stand in no metric. `labels`: what tells this run from others of its series, like its
+    commit. `prices`: by model, and whose they are (`harness.prices`). `gpu_price_per_hour`: USD for all GPUs of the target together.
     """
 
     schema_version: int = 1
@@ -77,6 +79,11 @@ class Manifest(msgspec.Struct, kw_only=True):
     lost_workers: list[str] = []
     uid: str | None = None
     objectives: dict[str, Objective] = {}
+    slo: dict[str, Any] | None = None
+    warmup_s: float = 0.0
+    labels: dict[str, str] = {}
+    prices: dict[str, Any] | None = None
+    gpu_price_per_hour: float | None = None
     certificate: Attached | None = None  # what `harness doctor` found on this machine; None: it was not asked
 
     @property

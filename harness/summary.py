@@ -12,14 +12,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from harness.costs.bill import Bill
 from harness.delivery import Delivery, measure_delivery
+from harness.dictionary.figures import ToolFigures
 from harness.doctor.certificate import Attached
 from harness.goodput import Goodput, goodput
+from harness.gpu.samples import GpuReport
 from harness.instrument import Instrument, judge_instrument
+from harness.judgement.results import Alert, ObjectiveResult, StageResult
+from harness.metrics.breakdown import Breakdown
+from harness.metrics.infinite import Unanswered
+from harness.metrics.latencies import latency
+from harness.metrics.steady import Steady
 from harness.quantiles import Distribution, distribution
 from harness.records import RecordFile
 from harness.store import Manifest, RunDirectory, Sample
-from harness.table import OUTCOMES, Floats, Ints, Table, tabulate
+from harness.table import OUTCOMES, Counts, Floats, Table, tabulate
 from harness.truth import Truth, against_ledger
 from harness.verdict import RunVerdict, judge_run
 
@@ -73,9 +81,13 @@ class ErrorClass(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """`summary.json`. Metrics are in seconds, by name. `conclusion`: the scenario's own answer, as lines of text."""
+    """`summary.json`. Metrics are in seconds, by name. `conclusion`: the scenario's own answer, as lines of text.
 
-    schema_version: int = 1
+    Metrics, tokens, goodput, breakdowns, bill, objectives and alerts are of the requests after the warm-up; load, delivery,
+    instrument and truth of all.
+    """
+
+    schema_version: int = 2
     run_id: str
     verdict: RunVerdict
     load: Load
@@ -89,6 +101,16 @@ class Summary(msgspec.Struct, kw_only=True):
     cost_usd: float | None = None
     certificate: Attached | None = None
     conclusion: list[str] = []
+    num_warmup: int = 0
+    unanswered: dict[str, Unanswered] = {}
+    breakdowns: list[Breakdown] = []
+    steady: Steady | None = None
+    objectives: list[ObjectiveResult] = []
+    budgets: list[StageResult] = []
+    alerts: list[Alert] = []
+    bill: Bill | None = None
+    gpu: GpuReport | None = None
+    dictionary: list[ToolFigures] = []
 
 
 @dataclass(frozen=True)
@@ -146,37 +168,31 @@ def summarize(run: RunData) -> Summary:
     )
 
 
+_METRICS = (
+    "ttft", "ttft_from_send", "itl", "chunk_gap", "tpot", "e2e", "e2e_from_send", "e2e_unthrottled", "connect",
+)  # fmt: skip
+_BY_CHUNK = ("itl", "chunk_gap")  # many samples a request
+
+
 def metrics(table: Table) -> dict[str, Distribution]:
     """The latency metrics of a run, by name."""
-    return {name: distribution(values, weights) for name, (values, weights) in samples(table).items()}
+    return {
+        name: distribution(values, weights, independent=name not in _BY_CHUNK)
+        for name, (values, weights) in samples(table).items()
+    }
 
 
-def samples(table: Table) -> dict[str, tuple[Floats, Ints | None]]:
+def samples(table: Table) -> dict[str, tuple[Floats, Counts | None]]:
     """The samples behind each metric, in seconds, with the tokens each stands for where that is not one.
 
-    TTFT: intended time to first content. ITL: gap between content chunks over the tokens of the later one, weighted by
-    them; chunk gap: the raw gap. TPOT: (last content - first content) / (output tokens - 1), missing for one token.
-    E2E: intended time to the end of the stream; `e2e_unthrottled` without the time that we waited because the server asked
-    for it. Only ok requests; NaN is missing.
+    ITL: gap between content chunks over the tokens of the later one, weighted by them; chunk gap: the raw gap; the others as
+    in `harness.metrics.latencies`. Only ok requests; NaN is missing.
     """
     ok = table.is_outcome("ok")
-    first, last, done = table["first_token_at"][ok], table["last_token_at"][ok], table["done_at"][ok]
-    intended, sent, output = table["intended_at"][ok], table["sent_at"][ok], table["num_output_tokens"][ok]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tpot = np.where(output > 1, (last - first) / (output - 1), np.nan)
     rows = np.repeat(ok, np.diff(table.gap_start))
     gaps, weights = table.gaps[rows], table.gap_tokens[rows]
-    return {
-        "ttft": (first - intended, None),
-        "ttft_from_send": (first - sent, None),
-        "itl": (gaps / weights, weights),
-        "chunk_gap": (gaps, None),
-        "tpot": (tpot, None),
-        "e2e": (done - intended, None),
-        "e2e_from_send": (done - sent, None),
-        "e2e_unthrottled": (done - intended - np.nan_to_num(table["throttled_s"][ok]), None),
-        "connect": (table["connected_at"][ok] - sent, None),
-    }
+    by_chunk: dict[str, tuple[Floats, Counts | None]] = {"itl": (gaps / weights, weights), "chunk_gap": (gaps, None)}
+    return {name: by_chunk.get(name) or (latency(table, name)[ok], None) for name in _METRICS}
 
 
 def _load(table: Table, manifest: Manifest, num_missing: int) -> Load:

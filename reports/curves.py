@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.table import Floats, Ints
 
@@ -40,7 +42,7 @@ class Curve:
         return Curve(self.values_s[kept], self.ranks[kept], self.num)
 
 
-def ecdf(values: Floats, weights: Ints | None = None) -> Curve:
+def ecdf(values: Floats, weights: npt.NDArray[np.integer[Any]] | None = None) -> Curve:
     """The empirical distribution of the samples that are not missing; a weight repeats its sample."""
     there = ~np.isnan(values)
     weights = np.ones(len(values), dtype=np.int64) if weights is None else weights

@@ -136,7 +136,7 @@ def instrument_over_time(run: RunData, buckets: Buckets) -> pd.DataFrame:
 def phases(table: Table) -> list[Phase]:
     """The phases in order; none when requests have no phase or change it too often to be drawn."""
     intended = table["intended_at"]
-    frame = pd.DataFrame({"at": intended, "name": pd.Series(table.phase, dtype=object)}).sort_values(
+    frame = pd.DataFrame({"at": intended, "name": pd.Series(table.labels["phase"].texts(), dtype=object)}).sort_values(
         "at", kind="stable"
     )
     names = frame["name"].fillna("")

@@ -44,8 +44,8 @@ def test_no_sample_is_wrong_by_a_millisecond_that_is_not_marked(
     played = replay(tmp_path, "golden", gap_s=0.0173, num=230, hogs="15,50,200")
     came, planned, written = played.first_tokens()
     wrong = np.maximum(0.0, np.maximum(came - written, planned - came))
-    doubted = np.array([doubt is not None for doubt in played.run.table.doubt])
-    merged = np.array(["merged_first_token" in (doubt or "") for doubt in played.run.table.doubt])
+    doubted = np.array([doubt is not None for doubt in played.run.table.labels["doubt"].texts()])
+    merged = np.array(["merged_first_token" in (doubt or "") for doubt in played.run.table.labels["doubt"].texts()])
     with capsys.disabled():
         print(
             f"\n  {len(came)} samples, {doubted.sum()} doubted; worst error {wrong[~doubted].max() * 1e3:.3f} ms without "

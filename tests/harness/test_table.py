@@ -44,7 +44,7 @@ def test_rows_by_outcome() -> None:
 
 def test_stream_and_phase() -> None:
     table = tabulate([record(0, phase="burst"), record(1, stream=False), record(2, phase="quiet")])
-    assert table.phase == ["burst", None, "quiet"]
+    assert table.labels["phase"].texts() == ["burst", None, "quiet"]
     assert table.stream.tolist() == [True, False, True]
 
 

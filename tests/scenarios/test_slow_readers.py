@@ -72,7 +72,7 @@ def test_over_http(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     run = load_run(open_run(out))
-    outcomes = Counter(zip(run.table.class_name, np.array(run.table.outcome), strict=True))
+    outcomes = Counter(zip(run.table.labels["class_name"].texts(), np.array(run.table.outcome), strict=True))
     assert len(outcomes) == 3, "each class has one outcome"
     assert run.table.is_outcome("left").sum() > 5
 
@@ -94,7 +94,7 @@ def test_over_http(tmp_path: Path) -> None:
 def _seconds_a_token(run: RunData, class_name: str) -> float:
     table = run.table
     spans = (table["last_token_at"] - table["first_token_at"]) / (table["num_output_tokens"] - 1)
-    mine = np.array([name == class_name for name in table.class_name]) & (table["num_output_tokens"] > 100)
+    mine = table.labels["class_name"].is_(class_name) & (table["num_output_tokens"] > 100)
     assert mine.sum() >= 5
     return float(np.median(spans[mine]))
 
