@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -32,7 +32,7 @@ SCHEMA = 1
 Outcome = Literal["ok", "throttled", "failed", "cut", "incomplete", "refused", "left"]
 
 
-class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
+class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False, gc=False):  # it can hold no cycle
     """One request.
 
     `intended_at` is when the plan wanted it sent, `sent_at` when it was sent, which for a new
@@ -78,6 +78,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     num_prompt_tokens: int | None = None
     num_cached_tokens: int | None = None
     num_cache_write_tokens: int | None = None
+    num_cache_write_1h_tokens: int | None = None  # of them, those that are kept for an hour and cost more (Anthropic)
     num_output_tokens: int | None = None
     num_reasoning_tokens: int | None = None
     token_source: Literal["server", "local"] | None = None
@@ -203,7 +204,11 @@ class RecordFile:
     problems: list[str] = field(default_factory=list)
 
 
-_DECODERS = {kind.__name__: msgspec.json.Decoder(kind) for kind in (Header, RequestRecord, Footer)}
+_BUFFER = 1 << 20
+_HEADER = msgspec.json.Decoder(Header)
+_RECORD = msgspec.json.Decoder(RequestRecord)
+_FOOTER = msgspec.json.Decoder(Footer)
+_Line = TypeVar("_Line")
 
 
 def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
@@ -213,7 +218,7 @@ def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
     line that cannot be read, because then a number computed from this file would be wrong.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with path.open("rb", buffering=_BUFFER) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 into.num_torn += 1
@@ -221,14 +226,14 @@ def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
             if into.footer is not None:
                 into.problems.append(f"{path.name}:{number}: a line after the footer")
             if line.startswith(b'{"kind":"request"'):
-                yield _decode("RequestRecord", line, path, number)
+                yield _decode(_RECORD, line, path, number)
                 into.num_records += 1
             elif line.startswith(b'{"kind":"header"'):
-                into.header = _decode("Header", line, path, number)
+                into.header = _decode(_HEADER, line, path, number)
                 if into.header.schema_version != SCHEMA:
                     raise RunError(f"{path}: schema {into.header.schema_version}; this version reads schema {SCHEMA}")
             elif line.startswith(b'{"kind":"footer"'):
-                into.footer = _decode("Footer", line, path, number)
+                into.footer = _decode(_FOOTER, line, path, number)
                 _check_footer(into, digest.hexdigest())
             else:
                 raise RunError(f"{path}:{number}: a line of no known kind: {line[:60]!r}")
@@ -240,9 +245,9 @@ def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
         into.problems.append(f"{path.name} has no footer{torn}: its writer was killed")
 
 
-def _decode(kind: str, line: bytes, path: Path, number: int):  # type: ignore[no-untyped-def]
+def _decode(decoder: msgspec.json.Decoder[_Line], line: bytes, path: Path, number: int) -> _Line:
     try:
-        return _DECODERS[kind].decode(line)
+        return decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path}:{number}: {error}") from error
 

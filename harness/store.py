@@ -53,6 +53,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     those that have none of their own. `slo`: the objectives of the whole run (`harness.judgement.slo`). `warmup_s`: requests that were
     intended before are sent and recorded and stand in no metric. `labels`: what tells this run from others of its series, like its
     commit. `prices`: by model, and whose they are (`harness.prices`). `gpu_price_per_hour`: USD for all GPUs of the target together.
+    `month_requests`: for which volume a month's bill is to be projected.
     """
 
     schema_version: int = 1
@@ -84,6 +85,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     labels: dict[str, str] = {}
     prices: dict[str, Any] | None = None
     gpu_price_per_hour: float | None = None
+    month_requests: float | None = None
     certificate: Attached | None = None  # what `harness doctor` found on this machine; None: it was not asked
 
     @property

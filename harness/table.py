@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from operator import attrgetter
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ _INSTANTS = (
 _NUMBERS = (
     "planned_prompt_tokens", "planned_output_tokens", "num_prompt_tokens", "num_output_tokens", "num_chunks",
     "num_merged_chunks", "num_attempts", "num_stale_sockets", "num_cached_tokens", "num_cache_write_tokens",
-    "num_reasoning_tokens", "throttled_s", "read_lag_s", "queue_s", "status", "cost_usd",
+    "num_cache_write_1h_tokens", "num_reasoning_tokens", "throttled_s", "read_lag_s", "queue_s", "status", "cost_usd",
 )  # fmt: skip
 LABELS = (
     "phase", "class_name", "tenant", "feature", "protocol", "model", "model_served", "cache_outcome", "replica",
@@ -43,8 +43,9 @@ LABELS = (
 )  # fmt: skip
 
 _BATCH = 4096
-_numbers_of = attrgetter(*_INSTANTS, *_NUMBERS)
-_labels_of = attrgetter(*LABELS)
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_NUMBER_OF = {name: attrgetter(name) for name in (*_INSTANTS, *_NUMBERS)}
+_LABEL_OF = {name: attrgetter(name) for name in LABELS}
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,22 @@ class _Codes(dict[str | None, int]):
         code = self[name] = len(self) - 1  # None is in it from the start, as -1
         return code
 
+    def of(self, column: list[str | None]) -> Counts:
+        if len(names := set(column)) == 1:  # mostly all have the same, or none has any
+            return np.full(len(column), self[names.pop()], dtype=np.int32)
+        return np.array(list(map(self.__getitem__, column)), dtype=np.int32)
+
 
 @dataclass
 class _Reader:
     """Takes records in batches: a column at a time is several times faster than a record at a time."""
 
-    numbers: list[Floats] = field(default_factory=list)
-    codes: list[_Codes] = field(default_factory=lambda: [_Codes({None: -1}) for _ in LABELS])
-    labels: list[list[Counts]] = field(default_factory=lambda: [[] for _ in LABELS])
+    numbers: dict[str, list[Floats]] = field(default_factory=lambda: {name: [] for name in _NUMBER_OF})
+    codes: dict[str, _Codes] = field(default_factory=lambda: {name: _Codes({None: -1}) for name in LABELS})
+    labels: dict[str, list[Counts]] = field(default_factory=lambda: {name: [] for name in LABELS})
     outcome: list[npt.NDArray[np.int8]] = field(default_factory=list)
-    flags: list[Mask] = field(default_factory=list)
+    stream: list[Mask] = field(default_factory=list)
+    by_server: list[Mask] = field(default_factory=list)
     gaps: list[Floats] = field(default_factory=list)
     gap_tokens: list[Counts] = field(default_factory=list)
     num_gaps: list[Ints] = field(default_factory=list)
@@ -152,12 +159,13 @@ class _Reader:
     request_ids: list[str] = field(default_factory=list)
 
     def take(self, batch: list[RequestRecord]) -> None:
-        self.numbers.append(np.array([_numbers_of(record) for record in batch], dtype=np.float64).T)  # None is NaN
-        columns = zip(*(_labels_of(record) for record in batch), strict=True)
-        for column, codes, parts in zip(columns, self.codes, self.labels, strict=True):
-            parts.append(np.fromiter(map(codes.__getitem__, column), dtype=np.int32, count=len(batch)))
+        for name, of in _NUMBER_OF.items():
+            self.numbers[name].append(np.array(list(map(of, batch)), dtype=np.float64))  # None is NaN
+        for name, of in _LABEL_OF.items():
+            self.labels[name].append(self.codes[name].of(list(map(of, batch))))
         self.outcome.append(np.array([OUTCOMES.index(record.outcome) for record in batch], dtype=np.int8))
-        self.flags.append(np.array([(r.stream, r.token_source == "server") for r in batch], dtype=np.bool_).T)
+        self.stream.append(np.array([record.stream for record in batch], dtype=np.bool_))
+        self.by_server.append(np.array([record.token_source == "server" for record in batch], dtype=np.bool_))
         self.request_ids += [record.request_id for record in batch]
         self._take_gaps(batch)
         self._take_errors(batch)
@@ -183,26 +191,27 @@ class _Reader:
                 self.examples.setdefault(label, record.error_text or "")
 
     def table(self) -> Table:
-        names = (*_INSTANTS, *_NUMBERS)
-        numbers = np.concatenate([np.empty((len(names), 0)), *self.numbers], axis=1)
-        stream, by_server = np.concatenate([np.empty((2, 0), dtype=np.bool_), *self.flags], axis=1)
         return Table(
-            columns=dict(zip(names, numbers, strict=True)),
+            columns={name: _joined(parts, np.float64) for name, parts in self.numbers.items()},
             labels={
-                name: Labels(np.concatenate([np.empty(0, np.int32), *parts]), tuple(each for each in codes if each is not None))
-                for name, parts, codes in zip(LABELS, self.labels, self.codes, strict=True)
+                name: Labels(_joined(parts, np.int32), tuple(each for each in self.codes[name] if each is not None))
+                for name, parts in self.labels.items()
             },
-            outcome=np.concatenate([np.empty(0, np.int8), *self.outcome]),
-            stream=stream,
-            counted_by_server=by_server,
-            gaps=np.concatenate([np.empty(0), *self.gaps]),
-            gap_tokens=np.concatenate([np.empty(0, np.int32), *self.gap_tokens]),
+            outcome=_joined(self.outcome, np.int8),
+            stream=_joined(self.stream, np.bool_),
+            counted_by_server=_joined(self.by_server, np.bool_),
+            gaps=_joined(self.gaps, np.float64),
+            gap_tokens=_joined(self.gap_tokens, np.int32),
             gap_start=np.concatenate([np.zeros(1, np.int64), *self.num_gaps]).cumsum(),
             errors=self.errors,
             error_examples=self.examples,
             token_sources=self.sources,
             request_ids=self.request_ids,
-        )  # fmt: skip
+        )
+
+
+def _joined(parts: list[npt.NDArray[_Scalar]], kind: type[_Scalar]) -> npt.NDArray[_Scalar]:
+    return np.concatenate([np.empty(0, dtype=kind), *parts])
 
 
 def tabulate(records: Iterable[RequestRecord]) -> Table:

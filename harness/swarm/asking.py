@@ -16,6 +16,7 @@ from harness.plan import Arrival, Conduct, Heard
 from harness.reading import StreamFacts, chunk_tokens, read_stream, read_whole
 from harness.records import RequestRecord
 from harness.retrying import wait_before_retry
+from harness.served import note_served
 from harness.swarm.transport import Transport
 
 __all__ = ["complete_record", "open_record", "send", "wants_stream"]
@@ -112,7 +113,6 @@ def complete_record(record: RequestRecord, exchange: Exchange, dialect: Dialect,
     record.status, record.num_attempts = exchange.status, exchange.num_attempts
     record.num_stale_sockets, record.throttled_s = exchange.num_stale_sockets, _rounded(exchange.throttled_s)
     record.read_lag_s = _rounded(exchange.read_lag_s)
-    record.server_request_id = exchange.headers.get("x-request-id") or exchange.headers.get("request-id")
     answered = exchange.status == 200
     facts = _facts(record, exchange, dialect) if answered else None
     if facts is not None:
@@ -133,6 +133,7 @@ def complete_record(record: RequestRecord, exchange: Exchange, dialect: Dialect,
         verdict.error_kind,
         verdict.error_text,
     )
+    note_served(record, exchange.headers)
     return Heard(None if facts is None else "".join(facts.pieces), exchange.headers)
 
 
@@ -189,6 +190,7 @@ def _tokens(record: RequestRecord, facts: StreamFacts, count: Callable[[str], in
             facts.usage.num_cached_tokens,
         )
         record.num_cache_write_tokens = facts.usage.num_cache_write_tokens
+        record.num_cache_write_1h_tokens = facts.usage.num_cache_write_1h_tokens
         record.num_reasoning_tokens = facts.usage.num_reasoning_tokens
         record.num_output_tokens = facts.usage.num_output_tokens
     if record.num_output_tokens is not None:

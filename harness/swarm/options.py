@@ -136,6 +136,7 @@ def add_options(parser: Any) -> None:
         metavar="TIME",
         help="How long to wait for open answers at the end.",
     )
+    _add_judgement(parser)
     add_batch_options(parser, duration)
     _add_safety(parser)
     # Locust answers --help before it has read the scenario; this option is answered after.
@@ -143,6 +144,45 @@ def add_options(parser: Any) -> None:
         "--scenario-help", action="help", help="Print this help with the scenario's own options, and exit."
     )
     group.add_argument("--progress", action="store_true", help="Print a line of progress to stderr every second.")
+
+
+def _add_judgement(parser: Any) -> None:
+    """What the run is judged by and filed under."""
+    group = parser.add_argument_group("Judgement", "Kept in the manifest, so that `harness report` judges alike.")
+    group.add_argument(
+        "--slo", default="", metavar="FILE", help="Objectives of the whole run, budgets and alerts, as a YAML file."
+    )
+    group.add_argument(
+        "--warmup",
+        type=duration,
+        default=0.0,
+        metavar="TIME",
+        help="Requests intended before are sent and recorded, but stand in no metric.",
+    )
+    group.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="What tells this run from others of its series; may be repeated. The commit is noted by itself.",
+    )
+    group.add_argument(
+        "--gpu-price", type=dollars, default=None, metavar="USD", help="Price of the target's GPUs together, per hour."
+    )
+    group.add_argument(
+        "--per-month", type=_volume, default=None, metavar="N", help="Project the bill to so many requests a month."
+    )
+
+
+def _volume(text: str) -> float:
+    """A number of requests as an argparse type: 500000, 5e6."""
+    try:
+        num = float(text)
+    except ValueError:
+        num = 0.0
+    if not 0 < num < inf:
+        raise ArgumentTypeError(f"{text!r} is not a number of requests; write 500000 or 5e6")
+    return num
 
 
 def _add_safety(parser: Any) -> None:

@@ -20,7 +20,7 @@ from harness.swarm.children import die_with_parent, num_living_children
 from harness.swarm.discretion import be_discreet
 from harness.swarm.guarding import admit, permission_of, require_end
 from harness.swarm.options import add_options
-from harness.swarm.preparing import Asked, plan_of
+from harness.swarm.preparing import Asked, plan_of, terms_of
 from harness.swarm.probe import choose_model
 from harness.swarm.rpc import bind_to_loopback, harden, warn_of_open_port
 from harness.swarm.shape import OneEach, PlanShape
@@ -135,7 +135,9 @@ def _check_before_start(swarm: Swarm) -> None:
         raise UsageError("no server to load: give its root with --host, like http://127.0.0.1:8000")
     parse_target(host)
     permission = permission_of(options)
-    require_end(plan_of(swarm.user_class, options, swarm.asked), options)
+    plan = plan_of(swarm.user_class, options, swarm.asked)
+    require_end(plan, options)
+    terms_of(options, plan.duration_s)
     admit(host, permission)
     choose_model(host, options.model, swarm.user_class.dialect.headers)
 

@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from locust.argument_parser import default_args_dict
@@ -24,8 +25,9 @@ from harness.swarm.probe import choose_model
 from harness.swarm.run import RunSettings
 from harness.swarm.transport import parse_target
 from harness.swarm.users import LLMUser
+from harness.terms import terms
 
-__all__ = ["Asked", "manifest_of", "plan_of", "prepare"]
+__all__ = ["Asked", "manifest_of", "plan_of", "prepare", "terms_of"]
 
 _HIDDEN = {"harness_settings", "harness_shares", "harness_asked", "harness_salt"}
 _LOG = logging.getLogger("harness")
@@ -102,6 +104,19 @@ def prepare(
     return settings, plan
 
 
+def terms_of(options: Namespace, duration_s: float) -> dict[str, Any]:
+    """What the options say that the run is judged by, as fields of the manifest. Raises UsageError."""
+    return terms(
+        slo=options.slo,
+        warmup_s=float(options.warmup),
+        duration_s=duration_s,
+        labels=options.label,
+        gpu_price_per_hour=options.gpu_price,
+        month_requests=options.per_month,
+        environ=os.environ,
+    )
+
+
 def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall: float) -> Manifest:
     """What is written down of a run before it starts. Of the options those that Locust does not know: ours and the
     scenario's."""
@@ -126,4 +141,5 @@ def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall:
         reactive=isinstance(plan, ReactivePlan),
         objectives=objectives_of(plan, options.objective),
         certificate=attached(here, software, certificate_path(os.environ)),
+        **terms_of(options, plan.duration_s),
     )

@@ -21,6 +21,7 @@ from harness.errors import HarnessError, UsageError
 from harness.plan import ReactivePlan, cut_at
 from harness.summary import load_run
 from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions
+from harness.swarm.preparing import terms_of
 from harness.swarm.users import LLMUser
 from harness.units import parse_duration
 from harness.virtual import Simulation, run_in_virtual_time
@@ -64,6 +65,7 @@ def rehearse(deployment: str, words: list[str], tell: Callable[[int, float], Non
         command=["harness", "simulate", deployment, "--scenario", *(shlex.quote(word) for word in words)],
         options={"deployment": deployment},
         objective=options.objective,
+        terms=terms_of(options, plan.duration_s),
     )
     directory = run_in_virtual_time(simulation, Path(options.out), tell)
     if any("conclusion" in vars(each) for each in user_class.__mro__ if each is not LLMUser):  # else nothing is read

@@ -85,6 +85,7 @@ class Answer:
         record.num_prompt_tokens = self._request.num_prompt_tokens
         record.num_cached_tokens = end.cache.num_read
         record.num_cache_write_tokens = end.cache.num_written_5m + end.cache.num_written_1h
+        record.num_cache_write_1h_tokens = end.cache.num_written_1h
         record.num_output_tokens, record.token_source = end.num_output_tokens, "server"
         record.num_reasoning_tokens = min(self._request.num_reasoning_tokens, end.num_output_tokens)
         record.finish_reason, record.queue_s, record.replica = end.reason, end.queue_s, end.replica

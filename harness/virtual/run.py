@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
@@ -49,7 +49,7 @@ class Simulation:
 
     `models` are those that the plan names. The gaps between tokens are recorded of about `num_with_gaps` requests, drawn
     by lot: those of a million would fill gigabytes. `every_token`: clients that leave after so many tokens need to see
-    each of them; slower.
+    each of them; slower. `terms`: what the run is judged by, as fields of the manifest (`harness.terms`).
     """
 
     deployment: str
@@ -63,6 +63,7 @@ class Simulation:
     command: Sequence[str] = ()
     options: dict[str, Any] = field(default_factory=dict)
     objective: str = ""
+    terms: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, float], None]) -> RunDirectory:
@@ -124,6 +125,7 @@ def _manifest(simulation: Simulation, run_id: str, deployment: str, model: str) 
         clock="virtual",
         reactive=isinstance(plan, ReactivePlan),
         objectives=objectives_of(plan, simulation.objective),
+        **simulation.terms,
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.quantiles import PERCENTILES, Distribution, distribution, samples_needed
+from harness.quantiles import PERCENTILES, Distribution, distribution, interval_ranks, samples_needed
 from tests.harness.builders import LAW
 
 _NEEDED = {50.0: 6, 90.0: 36, 95.0: 72, 99.0: 368, 99.9: 3688}
@@ -126,3 +126,49 @@ def test_the_samples_are_left_alone() -> None:
     distribution(values)
     assert values.tolist()[0::2] == [3.0, 1.0]
     assert np.isnan(values[1])
+
+
+@pytest.mark.parametrize("percent", [*PERCENTILES, 1.0, 25.0])
+@pytest.mark.parametrize("num", [6, 59, 72, 368, 1000, 4001, 1_000_000])
+def test_an_interval_cuts_off_at_most_a_fortieth_on_each_side_and_could_not_be_narrower(
+    percent: float, num: int
+) -> None:
+    """The number of samples below the true percentile is binomial: scipy knows its tails."""
+    ranks, share = interval_ranks(percent, num), percent / 100
+    if num < samples_needed(percent):
+        assert ranks is None
+        return
+    assert ranks is not None
+    low, high = ranks  # X(low + 1) and X(high + 1), counted from 1
+    assert stats.binom.cdf(low, num, share) <= 0.025 or low == 0  # the percentile lies below X(low + 1)
+    assert stats.binom.sf(high, num, share) <= 0.025 or high == num - 1  # it lies at or above X(high + 1)
+    assert stats.binom.cdf(low + 1, num, share) > 0.025
+    assert stats.binom.sf(high - 1, num, share) > 0.025
+    assert stats.binom.cdf(high, num, share) - stats.binom.cdf(low, num, share) >= 0.95 or low == 0
+
+
+def test_intervals_hold_the_true_percentile_as_often_as_they_say() -> None:
+    """Of exponential samples, whose percentiles are known: 95 % at least, and not always."""
+    luck, num = np.random.default_rng(5), 500
+    for percent in (50.0, 90.0, 99.0):
+        truth = stats.expon.ppf(percent / 100)
+        ranks = interval_ranks(percent, num)
+        assert ranks is not None
+        samples = np.sort(luck.exponential(size=(4000, num)), axis=1)
+        held = (samples[:, ranks[0]] <= truth) & (truth <= samples[:, ranks[1]])
+        assert 0.945 <= held.mean() <= 0.99
+
+
+def test_a_distribution_has_the_order_statistics_as_intervals() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    found, ordered = distribution(values), np.sort(values)
+    assert set(found.intervals) == {"50", "90", "95", "99"}
+    for percent in (50.0, 90.0, 95.0, 99.0):
+        ranks = interval_ranks(percent, 400)
+        assert ranks is not None
+        assert found.interval(percent) == (ordered[ranks[0]], ordered[ranks[1]])
+    assert found.interval(99.9) is None
+
+
+def test_samples_of_one_request_resemble_each_other_and_get_no_interval() -> None:
+    assert distribution(np.arange(1000.0), independent=False).intervals == {}

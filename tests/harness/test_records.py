@@ -36,7 +36,7 @@ _INSTANTS = _names(
 _COUNTS = _names(
     "planned_prompt_tokens planned_output_tokens num_chunks num_merged_chunks "
     "num_prompt_tokens num_cached_tokens "
-    "num_cache_write_tokens num_output_tokens num_reasoning_tokens status"
+    "num_cache_write_tokens num_cache_write_1h_tokens num_output_tokens num_reasoning_tokens status"
 )
 _TEXTS = _names(
     "scenario user_class class_name tenant feature phase protocol model "

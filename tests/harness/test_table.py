@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -122,3 +123,41 @@ def test_every_row_can_be_got_back(
         part = slice(table.gap_start[number], table.gap_start[number + 1])
         assert list(zip(table.gaps[part].tolist(), table.gap_tokens[part].tolist(), strict=True)) == gaps
     assert Counter(OUTCOMES[number] for number in table.outcome) == Counter(row[0] for row in rows)
+
+
+_LABELLED: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    phase=st.sampled_from(["quiet", "burst", None]),
+    class_name=st.sampled_from(["chat", "agent", None]),
+    cache_outcome=st.sampled_from(["hit", "miss", None]),
+    outcome=st.sampled_from(OUTCOMES),
+    token_gaps_s=st.sampled_from([None, [], [0.01], [0.01, 0.5]]),
+)
+
+
+@LAW
+@given(st.lists(st.tuples(_LABELLED, st.booleans()), max_size=30))
+def test_the_selection_of_rows_is_the_table_of_those_records(drawn: list[tuple[dict[str, Any], bool]]) -> None:
+    records = [bare_record(number, **fields) for number, (fields, _) in enumerate(drawn)]
+    kept = np.array([keep for _, keep in drawn], dtype=np.bool_)
+    selected = tabulate(records).select(kept)
+    alone = tabulate(each for each, (_, keep) in zip(records, drawn, strict=True) if keep)
+    assert selected.request_ids == alone.request_ids
+    assert selected.outcome.tolist() == alone.outcome.tolist()
+    assert selected.gap_start.tolist() == alone.gap_start.tolist()
+    assert selected.gaps.tolist() == alone.gaps.tolist()
+    for name, column in alone.columns.items():
+        assert np.array_equal(selected[name], column, equal_nan=True)
+    for name, labels in alone.labels.items():
+        assert selected.labels[name].texts() == labels.texts()
+
+
+@LAW
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=50))
+def test_labels_are_those_of_the_records(names: list[str | None]) -> None:
+    labels = tabulate(bare_record(number, tenant=name) for number, name in enumerate(names)).labels["tenant"]
+    assert labels.texts() == names
+    assert labels.counts() == {name: names.count(name) for name in labels.names}
+    assert labels.names == tuple(dict.fromkeys(name for name in names if name is not None))
+    for name in ("a", "z", None):
+        assert labels.is_(name).tolist() == [each == name for each in names]
