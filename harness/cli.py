@@ -6,7 +6,6 @@ Exit codes: 0 pass, 1 fail, 2 invalid run or usage error, 3 inconclusive.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -14,21 +13,21 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import Annotated, Optional
 
-import msgspec
 import typer
 
+from harness.cli_after import add_commands, spread
 from harness.clock import clock_pair, file_stamp, monotonic
+from harness.conclude import conclude
 from harness.doctor.certificate import certificate_path, write_certificate
 from harness.errors import HarnessError, UsageError
-from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock
-from harness.safety.targets import check_url
-from harness.stack_text import stack_text
-from harness.store import RunDirectory, machine, open_run, require_new, versions
-from harness.summary import load_run, summarize
-from harness.text import summary_text
+from harness.gpu.file import FILE as GPU_FILE
+from harness.gpu.sources import sources_of
+from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock, start_sampler
+from harness.safety.targets import Permission, allowed_hosts, check_url
+from harness.store import machine, open_run, require_new, versions
+from harness.terms import terms
 from harness.units import parse_duration, parse_rate, parse_window
 from harness.verdict import EXIT_CODES
 
@@ -41,6 +40,15 @@ app = typer.Typer(
 )
 
 _Text = Optional[str]  # noqa: UP045 - typer reads this form
+_Slo = Annotated[Path | None, typer.Option(help="Objectives, budgets, alerts, as a YAML file.", metavar="FILE")]
+_Warmup = Annotated[str | None, typer.Option(help="Requests intended before stand in no metric: 10s.", metavar="TIME")]
+_Labels = Annotated[
+    list[str] | None, typer.Option(help="What tells this run from others; may be repeated.", metavar="KEY=VALUE")
+]
+_GpuPrice = Annotated[
+    float | None, typer.Option(help="Price of the target's GPUs together, USD per hour.", metavar="USD")
+]
+_PerMonth = Annotated[float | None, typer.Option(help="Project the bill to so many requests a month.", metavar="N")]
 
 
 @app.callback()
@@ -70,6 +78,14 @@ def run(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Load this public host; may be repeated.", metavar="HOST"),
     ] = None,
+    slo: _Slo = None,
+    warmup: _Warmup = None,
+    label: _Labels = None,
+    gpu_metrics: Annotated[
+        list[str] | None, typer.Option(help="A DCGM exporter's /metrics; may be repeated.", metavar="URL")
+    ] = None,
+    gpu_price: _GpuPrice = None,
+    per_month: _PerMonth = None,
     out: Annotated[Optional[Path], typer.Option(help="Run directory to create.", metavar="DIR")] = None,  # noqa: UP045
 ) -> None:
     """Run a scenario and judge it: mock, load, records, summary, report, exit code.
@@ -89,23 +105,30 @@ def run(
         *_passed("--budget", budget),
         *_passed("--prices", prices),
         *(word for host in allow_host or () for word in ("--allow-host", host)),
+        *_judged(slo, warmup, label, gpu_price, per_month),
         # A mock of our own has no yesterday to be remembered: the same words every time, and so the same decisions.
         *(["--prompts", "same"] if mock is not None and "--prompts" not in context.args else []),
         *context.args,
     ]
     if target is not None:
         check_url(target)  # before it stands on a command line
+    hosts = allowed_hosts(allow_host or (), os.environ.get("HARNESS_ALLOW_HOSTS"))
+    for url in gpu_metrics or ():
+        check_url(url)
     require_new(where)
     try:
         where.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot create {where}: {error.strerror}") from None
-    ledger = where.with_name(f".{where.name}.ledger.jsonl")  # beside the run until there is one
+    # Beside the run until there is one.
+    ledger, readings = (where.with_name(f".{where.name}.{name}") for name in ("ledger.jsonl", GPU_FILE))
     try:
         with ExitStack() as stack:
             if mock is not None:
                 target = stack.enter_context(start_mock(mock, ledger=ledger, seed=seed)).url
             assert target is not None
+            sources = sources_of(target, gpu_metrics or (), Permission(hosts), mock=mock is not None)
+            stack.enter_context(start_sampler(sources, out=readings))
             launch = Launch(
                 scenario=scenario,
                 out=where,
@@ -122,12 +145,14 @@ def run(
             if code == 0:
                 return  # it was asked for help
             raise explain_exit(code)
-        if ledger.exists():
-            ledger.replace(where / "ledger.jsonl")
-        sys.exit(_conclude(open_run(where)))
+        for file, name in ((ledger, "ledger.jsonl"), (readings, GPU_FILE)):
+            if file.exists():
+                file.replace(where / name)
+        sys.exit(conclude(open_run(where)))
     finally:
         with suppress(OSError):  # what went wrong before is what has to be said
             ledger.unlink(missing_ok=True)
+            readings.unlink(missing_ok=True)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -152,6 +177,12 @@ def simulate(
         _Text, typer.Option(help="Model to ask for. Default: the first that is served; a router's name before models.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the plan and of the deployment.")] = 0,
+    slo: _Slo = None,
+    warmup: _Warmup = None,
+    label: _Labels = None,
+    gpu_price: _GpuPrice = None,
+    per_month: _PerMonth = None,
+    gpus: Annotated[bool, typer.Option("--gpus", help="Read the simulated GPUs too; a seventh slower.")] = False,
     gaps_of: Annotated[
         int, typer.Option(help="Record the gaps between tokens of about so many requests, drawn by lot.", min=0)
     ] = 20_000,
@@ -167,9 +198,11 @@ def simulate(
             raise UsageError("--from-users is not for a scenario; it has options of its own")
         words = [
             *("-f", str(scenario), "--seed", str(seed), "--gaps-of", str(gaps_of)),
+            *(["--gpus"] if gpus else []),
             *_passed("-r", None if rate is None else f"{parse_rate(rate):.10g}"),
             *_passed("-t", duration),
             *_passed("--model", model),
+            *_judged(slo, warmup, label, gpu_price, per_month),
             # Scenarios have options of these names too.
             *_passed("--workload", workload),
             *_passed("--trace", trace),
@@ -202,6 +235,16 @@ def simulate(
         num_with_gaps=gaps_of,
         command=("harness", *sys.argv[1:]),
         options={"deployment": deployment, "gaps_of": gaps_of},
+        with_gpus=gpus,
+        terms=terms(
+            slo=slo,
+            warmup_s=parse_duration(warmup) if warmup is not None else 0.0,
+            duration_s=load.plan.duration_s,
+            labels=label or (),
+            gpu_price_per_hour=gpu_price,
+            month_requests=per_month,
+            environ=os.environ,
+        ),
     )
     name = f"{Path(deployment).stem}-virtual-{file_stamp(clock_pair()['wall'])}"
     where, began = out or Path("runs") / name, monotonic()
@@ -209,7 +252,7 @@ def simulate(
     if sys.stderr.isatty():
         print("\r\x1b[2K", end="", file=sys.stderr)
     print(f"\n  {load.plan.num_arrivals:,} requests in {monotonic() - began:.1f} s of real time")
-    sys.exit(_conclude(directory))
+    sys.exit(conclude(directory))
 
 
 def _rehearse(scenario: Path, deployment: str, words: list[str], out: Path | None) -> int:
@@ -220,7 +263,7 @@ def _rehearse(scenario: Path, deployment: str, words: list[str], out: Path | Non
     require_new(where)
     if run_rehearsal(deployment, [*words, "--out", str(where)]):
         return EXIT_CODES["INVALID"]
-    return _conclude(open_run(where))
+    return conclude(open_run(where))
 
 
 def _tell_progress(num_planned: int) -> Callable[[int, float], None]:
@@ -232,14 +275,6 @@ def _tell_progress(num_planned: int) -> Callable[[int, float], None]:
             print(line, end="", file=sys.stderr, flush=True)
 
     return tell
-
-
-@app.command()
-def report(
-    run_directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
-) -> None:
-    """Fold a run's records again and write its summary and page. The exit code is the run's verdict."""
-    sys.exit(_conclude(open_run(run_directory)))
 
 
 @app.command()
@@ -286,22 +321,6 @@ def doctor(
     sys.exit(EXIT_CODES["PASS" if certificate.state == "OK" else "FAIL"])
 
 
-def _conclude(directory: RunDirectory) -> int:
-    """Fold a run, write summary and page, print the summary. Returns the verdict's exit code."""
-    from reports import write_report  # slow to import: pandas and plotly
-
-    data = load_run(directory)
-    summary = summarize(data)
-    directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
-    page = write_report(data, summary)
-    print(summary_text(summary, get_terminal_size().columns if sys.stdout.isatty() else None))
-    stack = directory.path / "stack.json"
-    if stack.exists():
-        print(f"\n{stack_text(msgspec.json.decode(stack.read_bytes()))}")
-    print(f"\n  report      {page}\n  again       harness report {shlex.quote(str(directory.path))}")
-    return summary.verdict.exit_code
-
-
 def _require(extra: str, *modules: str) -> None:
     """Raises UsageError when an extra is not installed: before the load, not after it."""
     missing = [module for module in modules if find_spec(module) is None]
@@ -309,8 +328,28 @@ def _require(extra: str, *modules: str) -> None:
         raise UsageError(f"{', '.join(missing)} is not installed; pip install 'llm-load-harness[{extra}]'")
 
 
+def _judged(
+    slo: Path | None,
+    warmup: str | None,
+    labels: list[str] | None,
+    gpu_price: float | None,
+    per_month: float | None,
+) -> list[str]:
+    """What a run is judged by, as words for the process that makes it."""
+    return [
+        *_passed("--slo", slo),
+        *_passed("--warmup", warmup),
+        *(word for label in labels or () for word in ("--label", label)),
+        *_passed("--gpu-price", gpu_price),
+        *_passed("--per-month", per_month),
+    ]
+
+
 def _passed(option: str, value: object) -> list[str]:
     return [] if value is None else [option, str(value)]
+
+
+add_commands(app)
 
 
 def main() -> None:
@@ -319,7 +358,7 @@ def main() -> None:
         signal.SIGTERM, signal.default_int_handler
     )  # as Ctrl-C: what was started is ended, drafts are removed
     try:
-        app()
+        app(spread(sys.argv[1:], "--baseline"))
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(EXIT_CODES["INVALID"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import subprocess  # only our own programs are started, never a shell
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from harness.clock import monotonic
 from harness.errors import HarnessError, TargetError, UsageError
+from harness.gpu.sources import Sources
 
-__all__ = ["Launch", "MockServer", "run_locust", "run_rehearsal", "start_mock"]
+__all__ = ["Launch", "MockServer", "run_locust", "run_rehearsal", "start_mock", "start_sampler"]
 
 _MOCK_START_S = 30.0
 _STOP_S = 10.0
@@ -120,6 +122,28 @@ def _url(process: subprocess.Popen[str], what: str) -> str:
         if process.poll() is not None:
             raise TargetError(f"the mock {what!r} did not start (exit code {process.returncode})")
     raise TargetError(f"the mock {what!r} did not say within {_MOCK_START_S:g} s that it is ready")
+
+
+@contextmanager
+def start_sampler(sources: Sources, *, out: Path, every_s: float = 1.0) -> Iterator[None]:
+    """Read GPUs and the server's own figures into `out` until the block ends; nothing is started where there is no source.
+
+    Whether it could read anything, and why not, stands in the file: a run without GPU figures is a run. Start it after the mock
+    and before the load, so that its last reading follows the last request. What GPUs show are means over about a second, so a
+    faster beat shows nothing new, and each page costs its server some milliseconds.
+    """
+    if not sources:
+        yield
+        return
+    command = [sys.executable, "-m", "harness.gpu.sampler", "--out", str(out), "--every", f"{every_s:g}"]
+    command += ["--parent", str(os.getpid()), *sources.words()]
+    # Without the key: it goes to the server under test and to nobody else.
+    environment = {name: value for name, value in os.environ.items() if name != "HARNESS_API_KEY"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+    try:
+        yield
+    finally:
+        _stop(process)
 
 
 def run_locust(launch: Launch) -> int:

@@ -61,12 +61,17 @@ def interval_ranks(percent: float, num: int) -> tuple[int, int] | None:
         return None
     p = percent / 100
     reach = 10 * sqrt(num * p * (1 - p)) + 10  # what lies further out is nothing to 1e-20
-    low, below = max(0, floor(num * p - reach)), 0.0
-    while (below := below + _binomial(low, num, p)) <= _TAIL:
+    low, high = max(0, floor(num * p - reach)), min(num, ceil(num * p + reach))
+    below = chance = _binomial(low, num, p)
+    while below <= _TAIL:
+        chance *= (num - low) / (low + 1) * p / (1 - p)
         low += 1
-    high, above = min(num, ceil(num * p + reach)), 0.0
-    while (above := above + _binomial(high, num, p)) <= _TAIL:
+        below += chance
+    above = chance = _binomial(high, num, p)
+    while above <= _TAIL:
+        chance *= high / (num - high + 1) * (1 - p) / p
         high -= 1
+        above += chance
     return max(0, low - 1), min(high, num - 1)
 
 

@@ -6,24 +6,33 @@ itself); `*_from_send` are kept beside them. Latencies are those of requests tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from harness.costs.bill import Bill
+from harness.costs.fold import bill
+from harness.costs.free import with_free_requests
 from harness.delivery import Delivery, measure_delivery
 from harness.dictionary.figures import ToolFigures
+from harness.dictionary.tools import dictionary
 from harness.doctor.certificate import Attached
 from harness.goodput import Goodput, goodput
-from harness.gpu.samples import GpuReport
+from harness.gpu.axis import gpu_samples, server_samples
+from harness.gpu.fold import gpu_report
+from harness.gpu.samples import GpuReport, GpuSample, ServerSample
 from harness.instrument import Instrument, judge_instrument
-from harness.judgement.results import Alert, ObjectiveResult, StageResult
-from harness.metrics.breakdown import Breakdown
-from harness.metrics.infinite import Unanswered
+from harness.judgement.alerts import watch
+from harness.judgement.judging import judge_budgets, judge_objectives
+from harness.judgement.results import Alert, NotWatched, ObjectiveResult, StageResult
+from harness.judgement.slo import slo_of
+from harness.metrics.breakdown import Breakdown, breakdowns
+from harness.metrics.infinite import Unanswered, unanswered
 from harness.metrics.latencies import latency
-from harness.metrics.steady import Steady
+from harness.metrics.steady import Steady, steady
 from harness.quantiles import Distribution, distribution
 from harness.records import RecordFile
 from harness.store import Manifest, RunDirectory, Sample
@@ -37,6 +46,7 @@ __all__ = [
     "RunData",
     "Summary",
     "Tokens",
+    "instrument_of",
     "load_run",
     "metrics",
     "samples",
@@ -108,6 +118,7 @@ class Summary(msgspec.Struct, kw_only=True):
     objectives: list[ObjectiveResult] = []
     budgets: list[StageResult] = []
     alerts: list[Alert] = []
+    not_watched: list[NotWatched] = []
     bill: Bill | None = None
     gpu: GpuReport | None = None
     dictionary: list[ToolFigures] = []
@@ -115,7 +126,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class RunData:
-    """A run, read from its directory."""
+    """A run, read from its directory. `gpu`: what its GPUs and its server did; None where nobody sampled them."""
 
     directory: RunDirectory
     manifest: Manifest
@@ -123,14 +134,29 @@ class RunData:
     files: list[RecordFile]
     samples: list[Sample]
     truth: Truth | None
+    gpu: GpuReport | None = None
+
+    def counted(self) -> Table:
+        """The requests that stand in metrics: those intended after the warm-up."""
+        warmup_s = self.manifest.warmup_s
+        return self.table.select(np.asarray(self.table["intended_at"] >= warmup_s)) if warmup_s else self.table
+
+    @cached_property
+    def num_missing(self) -> int:
+        """Requests that were planned beforehand and left no record."""
+        found = set(self.table.request_ids)
+        if self.manifest.reactive:  # those that followed from answers have a turn after a dot
+            found = {name for name in found if "." not in name.rpartition("-")[2]}
+        return max(0, self.manifest.num_planned - len(found))
 
 
 def load_run(directory: RunDirectory) -> RunData:
     """Read a run directory. Raises RunError when it cannot be read without guessing."""
     manifest = directory.manifest()
     files: list[RecordFile] = []
-    table = tabulate(directory.records(files))
-    return RunData(directory, manifest, table, files, directory.samples(), _truth(directory, table, files))
+    table = with_free_requests(tabulate(directory.records(files)))
+    gpu = gpu_report(directory, files, table)
+    return RunData(directory, manifest, table, files, directory.samples(), _truth(directory, table, files), gpu)
 
 
 def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Truth | None:
@@ -139,18 +165,23 @@ def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Tr
     return against_ledger(ledger, table, files) if ledger.exists() else None
 
 
+def instrument_of(run: RunData, delivery: Delivery) -> Instrument:
+    """The instrument's judgement of itself, over the whole run: a warm-up that was not delivered is no part of this plan."""
+    return judge_instrument(run.table, run.manifest, run.files, run.samples, run.num_missing, run.truth, delivery)
+
+
 def summarize(run: RunData) -> Summary:
     """Fold a run into its summary."""
-    table, manifest = run.table, run.manifest
-    num_missing = max(
-        0, manifest.num_planned - len({name for name in table.request_ids if "." not in name.rpartition("-")[2]})
-    )
-    delivery = measure_delivery(table, manifest)
-    instrument = judge_instrument(table, manifest, run.files, run.samples, num_missing, run.truth, delivery)
-    load = _load(table, manifest, num_missing)
+    manifest, table = run.manifest, run.counted()
+    delivery = measure_delivery(run.table, manifest)
+    instrument = instrument_of(run, delivery)
+    load = _load(run.table, manifest, run.num_missing)
+    judged = _judge(run, table)
     return Summary(
         run_id=manifest.run_id,
-        verdict=judge_run(instrument, load.outcomes),
+        verdict=judge_run(
+            instrument, load.outcomes, [*judged.objectives, *judged.budgets], judged.alerts, judged.not_watched
+        ),
         load=load,
         metrics=metrics(table),
         tokens=_tokens(table),
@@ -161,10 +192,43 @@ def summarize(run: RunData) -> Summary:
         instrument=instrument,
         truth=run.truth,
         delivery=delivery,
-        goodput=goodput(table, manifest.objectives, manifest.loaded_s),
+        goodput=goodput(table, manifest.objectives, manifest.loaded_s - manifest.warmup_s),
         cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
         certificate=manifest.certificate,
         conclusion=run.directory.conclusion(),
+        num_warmup=len(run.table) - len(table),
+        unanswered=unanswered(table),
+        breakdowns=breakdowns(table),
+        steady=steady(table, manifest),
+        objectives=judged.objectives,
+        budgets=judged.budgets,
+        alerts=judged.alerts,
+        not_watched=judged.not_watched,
+        bill=bill(table, manifest, objectives=manifest.objectives, gpu=run.gpu, month_requests=manifest.month_requests),
+        gpu=run.gpu,
+        dictionary=dictionary(table, manifest),
+    )
+
+
+@dataclass
+class _Judged:
+    objectives: list[ObjectiveResult] = field(default_factory=list)
+    budgets: list[StageResult] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    not_watched: list[NotWatched] = field(default_factory=list)
+
+
+def _judge(run: RunData, table: Table) -> _Judged:
+    """What was asked of the run beforehand, if anything was."""
+    if run.manifest.slo is None:
+        return _Judged()
+    slo = slo_of(run.manifest.slo)
+    samples: list[GpuSample | ServerSample] = []
+    if run.gpu is not None:
+        samples = [*gpu_samples(run.directory, run.files), *server_samples(run.directory, run.files)]
+    seen = watch(slo, table, run.manifest, samples)
+    return _Judged(
+        judge_objectives(slo, table, run.manifest, run.gpu), judge_budgets(slo, table), seen.alerts, seen.not_watched
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from itertools import chain, repeat
 from textwrap import wrap
 
+from harness.costs.text import bill_lines
 from harness.delivery import Delivery
 from harness.doctor.certificate import certificate_text
 from harness.goodput import Goodput
+from harness.gpu.text import gpu_lines
+from harness.judgement.text import judgement_lines
 from harness.quantiles import Distribution, samples_needed
 from harness.summary import Summary
 
-__all__ = ["METRIC_NAMES", "milliseconds", "percentile_cell", "summary_text"]
+__all__ = ["METRIC_NAMES", "milliseconds", "percentage", "percentile_cell", "summary_text"]
 
 METRIC_NAMES = {
     "ttft": "TTFT",
@@ -51,10 +54,15 @@ def summary_text(summary: Summary, width: int | None = None) -> str:
     lines = ["", f"{summary.verdict.answer}: {'; '.join(summary.verdict.reasons)}", ""]
     if summary.conclusion:
         lines += [*(f"  {line}" for line in summary.conclusion), ""]
+    judged = judgement_lines(summary.objectives, summary.budgets, summary.alerts, summary.not_watched)
+    if judged:
+        lines += [*(f"  {line}" for line in judged), ""]
     for name, text in _headlines(summary):
         lines += [
             f"  {head:<12}{part}" for head, part in zip(chain([name], repeat("")), _broken(text, width), strict=False)
         ]
+    if summary.bill is not None:
+        lines += bill_lines(summary.bill, width)
     names = "".join(f"{f'p{percent:g}':>10}" for percent in _COLUMNS)
     lines += ["", f"  ms            n  {names}{'max':>10}"]
     for name in _SHOWN:
@@ -94,7 +102,40 @@ def _shape(delivery: Delivery) -> list[tuple[str, str]]:
 def _goodput(found: Goodput | None) -> list[tuple[str, str]]:
     if found is None or found.share is None:
         return []
-    return [("goodput", f"{found.rate:.2f}/s: {found.num_good} of {found.num} ({found.share:.1%}) met their objective")]
+    share = percentage(found.num_good, found.num)
+    return [("goodput", f"{found.rate:.2f}/s: {found.num_good} of {found.num} ({share}) met their objective")]
+
+
+def percentage(num: int, total: int) -> str:
+    """A share with one digit, or with as many as it needs not to read as all or as none."""
+    share = num / total
+    digits = 1
+    while 0 < num < total and digits < 6 and f"{share:.{digits}%}" in (f"{0:.{digits}%}", f"{1:.{digits}%}"):
+        digits += 1
+    return f"{share:.{digits}%}"
+
+
+def _apart(summary: Summary) -> list[tuple[str, str]]:
+    """Hits and misses of a cache are two distributions: their mixture has a median that nobody saw."""
+    found = next((each for each in summary.breakdowns if each.dimension == "cache_outcome"), None)
+    if found is None:
+        return []
+    parts = [
+        f"{group.name or 'not said'} {percentile_cell(group.metrics['ttft'], 50)} ms ({group.num:,})"
+        for group in found.groups
+    ]
+    return [("by cache", f"TTFT p50: {', '.join(parts)}; the table below mixes them")]
+
+
+def _steady(summary: Summary) -> list[tuple[str, str]]:
+    """Said where it changes how the percentiles are to be read."""
+    found = summary.steady
+    if found is None or found.state == "not asked":
+        return []
+    lines = [("steady", f"{found.state}: {found.why}")]
+    if summary.num_warmup:
+        lines.append(("", f"{summary.num_warmup:,} requests of the warm-up stand in no metric"))
+    return lines
 
 
 def _headlines(summary: Summary) -> list[tuple[str, str]]:
@@ -110,7 +151,8 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
         ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
         ("tokens", f"{_count(tokens.num_prompt)} in, {_count(tokens.num_output)} out{rate}"),
         *_goodput(summary.goodput),
-        *([] if summary.cost_usd is None else [("cost", f"${summary.cost_usd:,.4f}")]),
+        *_apart(summary),
+        *_steady(summary),
         ("instrument", instrument.state if instrument.state == "NONE" else f"{instrument.state}; {lags}"),
     ]
     lines += [("", reason) for reason in instrument.reasons]
@@ -120,4 +162,6 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
         error = summary.truth.ttft_error
         cells = f"p50 {percentile_cell(error, 50)} ms, p99 {percentile_cell(error, 99)} ms"
         lines.append(("truth", f"TTFT error against the mock's ledger {cells}, {error.num} streams"))
+    if summary.gpu is not None:
+        lines += [("gpu" if number == 0 else "", line) for number, line in enumerate(gpu_lines(summary.gpu))]
     return lines

@@ -15,6 +15,7 @@ from mockllm.deployment import (
 )
 from mockllm.engine.engine import Engine, ServedModel, Serving
 from mockllm.errors import MockError
+from mockllm.gpus import SimulatedGpu, read_gpus
 from mockllm.model import Began, Chunk, Cut, Emission, Finished, Refused, Request, Tokens, chunks_of
 from mockllm.passage import Damage, Passage, Query, Tenant
 from mockllm.simulate import drive, simulate
@@ -40,6 +41,7 @@ __all__ = [
     "Request",
     "ServedModel",
     "Serving",
+    "SimulatedGpu",
     "Streams",
     "Tenant",
     "Tokens",
@@ -52,6 +54,7 @@ __all__ = [
     "drive",
     "load_deployment",
     "load_profile",
+    "read_gpus",
     "simulate",
     "state_of",
 ]

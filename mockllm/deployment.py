@@ -280,23 +280,28 @@ def _broken(document: Document, at: tuple[str | int, ...], rule: str) -> Deploym
     return DeploymentError(document.path, rule, line=document.line_of(at), key=dotted(at))
 
 
-def build_engine(deployment: Deployment, *, seed: int | None = None, every_token: bool) -> Serving:
+def build_engine(
+    deployment: Deployment, *, seed: int | None = None, every_token: bool, with_gpus: bool | None = None
+) -> Serving:
     """What serves a deployment: an engine, with a stack before it where the deployment asks for one.
 
-    `seed` overrides the file's; `every_token`: see `BatchedReplica`. Raises DeploymentError when a profile's model does not
+    `seed` overrides the file's; `every_token`: see `BatchedReplica`; `with_gpus`: whether the simulated GPUs are metered, by
+    default where every token is told. Raises DeploymentError when a profile's model does not
     fit its GPU.
     """
-    stack = build_stack(deployment, seed=seed, every_token=every_token)
+    stack = build_stack(deployment, seed=seed, every_token=every_token, with_gpus=with_gpus)
     return stack if deployment.has_stack else stack.engine
 
 
-def build_stack(deployment: Deployment, *, seed: int | None = None, every_token: bool) -> Stack:
+def build_stack(
+    deployment: Deployment, *, seed: int | None = None, every_token: bool, with_gpus: bool | None = None
+) -> Stack:
     """The stack of a deployment, also where nothing stands in it: faults may still come. Otherwise as `build_engine`."""
     streams = Streams(deployment.seed if seed is None else seed)
     timeline = Timeline()
     pools = {name: entry.replicas for name, entry in deployment.models.items()}
     models = {
-        name: _served(name, profile, pools.get(name), streams, timeline, every_token=every_token)
+        name: _served(name, profile, pools.get(name), streams, timeline, every_token=every_token, with_gpus=with_gpus)
         for name, profile in deployment.profiles.items()
     }
     engine = Engine(models, streams)
@@ -329,13 +334,14 @@ def _served(
     timeline: Timeline,
     *,
     every_token: bool,
+    with_gpus: bool | None = None,
 ) -> ServedModel:
     overhead = Overhead(profile.overhead.median_s, profile.overhead.sigma)
     reasoning = ReasoningLength(**profile.reasoning.model_dump())
 
     make: Callable[[str], Replica]
     if isinstance(profile, BatchedProfile):
-        make = batched_replicas(profile, streams, every_token=every_token)
+        make = batched_replicas(profile, streams, every_token=every_token, with_gpus=with_gpus)
     else:
         make = hosted_replicas(profile, streams, every_token=every_token)
     # The only replica; where there is a pool, what demands its own timing stands beside it here.
@@ -388,7 +394,7 @@ def hosted_replicas(profile: HostedProfile, streams: Streams, *, every_token: bo
 
 
 def batched_replicas(
-    profile: BatchedProfile, streams: Streams, *, every_token: bool
+    profile: BatchedProfile, streams: Streams, *, every_token: bool, with_gpus: bool | None = None
 ) -> Callable[[str], BatchedReplica]:
     """What makes a replica of a batched profile by its name. Raises DeploymentError when the model does not fit.
 
@@ -404,7 +410,11 @@ def batched_replicas(
         async_scheduling=scheduler.async_scheduling,
     )
     steps, blocks = step_time(profile), num_blocks(profile)
-    new_meter = gpu_meters(profile.hardware, cache, steps, blocks) if every_token else None
+    new_meter = (
+        gpu_meters(profile.hardware, cache, steps, blocks)
+        if (every_token if with_gpus is None else with_gpus)
+        else None
+    )
 
     def make(name: str) -> BatchedReplica:
         return BatchedReplica(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from harness.quantiles import Distribution
 from harness.store import Manifest
@@ -13,6 +13,9 @@ from reports.numbers import MISSING, NOT_MEASURED, bytes_, count, share, value_t
 from reports.tables import TextTable
 
 __all__ = ["certificate_rows", "environment_tables", "instrument_rows", "reproduce", "truth_rows"]
+
+_MOST_FACTS = 80
+_MOST_TEXT = 1500
 
 
 def instrument_rows(summary: Summary) -> list[TextTable]:
@@ -112,22 +115,46 @@ def environment_tables(manifest: Manifest) -> list[TextTable]:
         "clock": manifest.clock,
         "load processes": manifest.num_workers,
         "cap on requests in flight": manifest.max_in_flight,
+        "warm-up, s": f"{manifest.warmup_s:g}" if manifest.warmup_s else None,
+        "prices": _prices(manifest),
+        "GPUs of the target, USD an hour": manifest.gpu_price_per_hour,
     }
     machine = {**manifest.machine}
     if isinstance(memory := machine.pop("memory_bytes", None), int):
         machine["memory"] = bytes_(memory)
-    parts = {
+    parts: dict[str, Mapping[str, object]] = {
         "Run": run,
+        **({"Labels": manifest.labels} if manifest.labels else {}),
         "Plan": manifest.plan,
         "Options": manifest.options,
         "Machine": machine,
         "Versions": manifest.versions,
     }
-    return [TextTable(name, ["", ""], _pairs(values.items()), num_text=2) for name, values in parts.items()]
+    return [
+        TextTable(name, ["", ""], _pairs(values.items()), num_text=2).at_most(_MOST_FACTS)
+        for name, values in parts.items()
+    ]
+
+
+def _prices(manifest: Manifest) -> str | None:
+    """Whose prices, at which version."""
+    if not manifest.prices:
+        return None
+    source, version = manifest.prices.get("source"), manifest.prices.get("version")
+    return " ".join(str(part) for part in (source, version) if part) or None
 
 
 def _pairs(items: Iterable[tuple[str, object]]) -> list[list[str]]:
-    return [[name, value_text(value)] for name, value in items]
+    return [[name, _short(value_text(value))] for name, value in items]
+
+
+def _short(text: str) -> str:
+    """A plan of many pieces is read in the manifest, not here."""
+    return (
+        text
+        if len(text) <= _MOST_TEXT
+        else f"{text[:_MOST_TEXT]} … ({len(text):,} characters; all of it in manifest.json)"
+    )
 
 
 def reproduce(manifest: Manifest) -> str:

@@ -37,8 +37,9 @@ class Buckets:
     def index_of(self, instants: Floats) -> Ints:
         """The bucket of each instant; none may be NaN."""
         # 0.3 / 0.1 is a little less than 3: what lies on an edge belongs to the bucket that begins there.
-        position = np.floor((instants - self.start_s) / self.width_s + 1e-9)
-        return np.clip(position, 0, self.num - 1).astype(np.int64)
+        position = (instants - self.start_s) / self.width_s + 1e-9
+        np.clip(position, 0, self.num - 1, out=position)  # what is not negative is cut down to its floor below
+        return position.astype(np.int64)
 
     def counts(self, instants: Floats, weights: Floats | None = None) -> Floats:
         """How many instants lie in each bucket (or the sum of their weights); NaN instants are left out."""
@@ -57,7 +58,7 @@ def time_buckets(run: RunData, at_least_s: float = 0.0) -> Buckets:
     table = run.table
     seen = known(np.concatenate([table[name] for name in ("intended_at", "sent_at", "done_at")]))
     begin = min(0.0, float(seen.min(initial=0.0)))
-    end = max(run.manifest.duration_s, float(seen.max(initial=0.0)))
+    end = max(run.manifest.loaded_s, float(seen.max(initial=0.0)))
     span = end - begin
     fits = (width for width in _WIDTHS_S if width >= at_least_s and span / width <= _MOST - 1)
     width = next(fits, None) or _DAY_S * max(1, ceil(span / _DAY_S / (_MOST - 1)))

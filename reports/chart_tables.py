@@ -50,8 +50,10 @@ def load_series_rows(load: pd.DataFrame, buckets: Buckets) -> TextTable:
     return TextTable("Load over time", ["from, s", "asked, 1/s", "delivered, 1/s", "most in flight"], rows)
 
 
-def latency_series_rows(over_time: Sequence[Distribution], load: pd.DataFrame, buckets: Buckets) -> TextTable:
-    """TTFT over time, with the delivered rate."""
+def latency_series_rows(
+    name: str, over_time: Sequence[Distribution], load: pd.DataFrame, buckets: Buckets
+) -> TextTable:
+    """A latency over time, with the delivered rate."""
     rows = [
         [
             *row,
@@ -62,7 +64,9 @@ def latency_series_rows(over_time: Sequence[Distribution], load: pd.DataFrame, b
         ]
         for row, metric in zip(_rows(load, buckets, {"sent": per_second}), over_time, strict=True)
     ]
-    return TextTable("TTFT over time, ms", ["from, s", "delivered, 1/s", "ok with TTFT", "p50", "p90", "max"], rows)
+    title = METRIC_NAMES[name]
+    head = ["from, s", "delivered, 1/s", f"ok with {title}", "p50", "p90", "max"]
+    return TextTable(f"{title} over time, ms", head, rows)
 
 
 def tokens_series_rows(tokens: pd.DataFrame, buckets: Buckets) -> TextTable:

@@ -45,7 +45,9 @@ class Curve:
 def ecdf(values: Floats, weights: npt.NDArray[np.integer[Any]] | None = None) -> Curve:
     """The empirical distribution of the samples that are not missing; a weight repeats its sample."""
     there = ~np.isnan(values)
-    weights = np.ones(len(values), dtype=np.int64) if weights is None else weights
-    order = np.argsort(values[there], kind="stable")
-    ranks = np.cumsum(weights[there][order])
+    if weights is None or (weights == 1).all():
+        ordered = np.sort(values[there])
+        return Curve(ordered, np.arange(1, len(ordered) + 1, dtype=np.int64), len(ordered))
+    order = np.argsort(values[there])
+    ranks = np.cumsum(weights[there][order], dtype=np.int64)
     return Curve(values[there][order], ranks, int(ranks[-1]) if len(ranks) else 0)

@@ -36,6 +36,17 @@
       });
     });
 
+  // On paper nothing can be opened: whatever is closed is opened for it, and closed again.
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const each of opened) each.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const each of opened) each.open = false;
+    opened = [];
+  });
+
   draw();
   for (const query of [dark, printing, narrow]) query.addEventListener("change", draw);
 })();

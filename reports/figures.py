@@ -14,6 +14,7 @@ from harness.table import OUTCOMES, Table
 from harness.text import METRIC_NAMES
 from reports.buckets import Buckets
 from reports.curves import Curve
+from reports.events import Event
 from reports.look import (
     BLUE,
     GREEN,
@@ -23,18 +24,20 @@ from reports.look import (
     RED,
     blank,
     line,
+    log_axis,
     mark_empty,
     second_axis,
     steps,
     timed,
 )
-from reports.series import Phase, ttft_points
+from reports.series import Phase, latency_points
 
 __all__ = [
     "distribution_figure",
     "instrument_figure",
     "latency_figure",
     "load_figure",
+    "middles",
     "outcome_figure",
     "tokens_figure",
 ]
@@ -42,9 +45,9 @@ __all__ = [
 Singles = npt.NDArray[np.float32]
 
 
-def load_figure(load: pd.DataFrame, buckets: Buckets, phases: Sequence[Phase]) -> go.Figure:
+def load_figure(load: pd.DataFrame, buckets: Buckets, phases: Sequence[Phase], events: Sequence[Event]) -> go.Figure:
     """Asked and delivered requests per second, and the requests in flight on an axis of their own."""
-    figure = timed("requests per second", buckets, phases)
+    figure = timed("requests per second", buckets, phases, events)
     figure.add_scatter(
         **steps(buckets, load["sent"]),
         name="delivered",
@@ -65,13 +68,16 @@ def load_figure(load: pd.DataFrame, buckets: Buckets, phases: Sequence[Phase]) -
 
 def latency_figure(
     table: Table,
+    name: str,
     over_time: Sequence[Distribution],
     load: pd.DataFrame,
     buckets: Buckets,
     phases: Sequence[Phase],
+    events: Sequence[Event],
 ) -> go.Figure:
-    """TTFT of each ok request at its intended time, p50 and p90 of each bucket, and the delivered rate."""
-    figure = timed("requests per second", buckets, phases)
+    """A latency of each ok request at its intended time, p50 and p90 of each bucket, and the delivered rate."""
+    title = METRIC_NAMES[name]
+    figure = timed("requests per second", buckets, phases, events)
     figure.add_scatter(
         **steps(buckets, load["sent"]),
         name="delivered rate",
@@ -79,28 +85,28 @@ def latency_figure(
         fillcolor=LOAD_FILL,
         line={"width": 0, "shape": "hv"},
     )
-    at, ttft = ttft_points(table)
+    at, values = latency_points(table, name)
     figure.add_scatter(
         x=at.astype(np.float32),
-        y=(ttft * 1e3).astype(np.float32),
+        y=(values * 1e3).astype(np.float32),
         yaxis="y2",
-        name="TTFT of a request",
+        name=f"{title} of a request",
         mode="markers",
         marker={"size": 5, "color": GREEN, "opacity": 0.55},
     )
     for percent, colour, dash, symbol in ((50.0, BLUE, "solid", "circle"), (90.0, RED, "dash", "square")):
-        values = np.array([_ms(metric.at(percent)) for metric in over_time], dtype=np.float32)
-        if not np.isnan(values).all():
+        found = np.array([_ms(metric.at(percent)) for metric in over_time], dtype=np.float32)
+        if not np.isnan(found).all():
             look = {
                 "mode": "lines+markers",
                 "line": line(colour, dash),
                 "marker": {"symbol": symbol, "size": 7},
             }
-            figure.add_scatter(x=_middles(buckets), y=values, yaxis="y2", name=f"TTFT p{percent:g}", **look)
+            figure.add_scatter(x=middles(buckets), y=found, yaxis="y2", name=f"{title} p{percent:g}", **look)
     figure.update_layout(
         hovermode="closest",
         yaxis={"side": "right", "showgrid": False},
-        yaxis2=second_axis("TTFT, ms", side="left", showgrid=True),
+        yaxis2=second_axis(f"{title}, ms", side="left", showgrid=True),
     )
     return mark_empty(figure, not len(at))
 
@@ -118,7 +124,7 @@ def distribution_figure(curves: dict[str, Curve]) -> go.Figure:
             line=line(colour, dash, shape="hv"),
         )
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(type="log", exponentformat="none", minor={"showgrid": True}, dtick=1)
+    figure.update_xaxes(**log_axis(np.concatenate([curve.values_s for curve in curves.values()]) * 1e3))
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return mark_empty(figure, not any(curve.num for curve in curves.values()))
 
@@ -137,14 +143,16 @@ def tokens_figure(tokens: pd.DataFrame, buckets: Buckets, phases: Sequence[Phase
     return mark_empty(figure, not tokens["tokens"].any())
 
 
-def outcome_figure(outcomes: pd.DataFrame, buckets: Buckets, phases: Sequence[Phase]) -> go.Figure:
+def outcome_figure(
+    outcomes: pd.DataFrame, buckets: Buckets, phases: Sequence[Phase], events: Sequence[Event]
+) -> go.Figure:
     """Requests by intended time, stacked by what became of them; an outcome that never came has no bar."""
-    figure = timed(f"requests in {buckets.width_s:g} s", buckets, phases)
+    figure = timed(f"requests in {buckets.width_s:g} s", buckets, phases, events)
     for name in OUTCOMES:
         if outcomes[name].any():
             colour, hatching = OUTCOME_LOOKS[name]
             figure.add_bar(
-                x=_middles(buckets),
+                x=middles(buckets),
                 y=outcomes[name].to_numpy(dtype=np.float32),
                 width=buckets.width_s * 0.9,
                 name=name,
@@ -170,7 +178,7 @@ def instrument_figure(instrument: pd.DataFrame, buckets: Buckets) -> go.Figure:
     for column, (name, colour, dash, symbol, factor) in looks.items():
         there = instrument[column].notna().to_numpy()
         figure.add_scatter(
-            x=_middles(buckets)[there],
+            x=middles(buckets)[there],
             y=(instrument[column].to_numpy(dtype=np.float64)[there] * factor).astype(np.float32),
             yaxis="y2" if column == "cpu" else "y",
             name=name,
@@ -182,7 +190,7 @@ def instrument_figure(instrument: pd.DataFrame, buckets: Buckets) -> go.Figure:
     return mark_empty(figure, not instrument.notna().to_numpy().any())
 
 
-def _middles(buckets: Buckets) -> Singles:
+def middles(buckets: Buckets) -> Singles:
     return (buckets.starts_s + buckets.width_s / 2).astype(np.float32)
 
 

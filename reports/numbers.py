@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import isnan
+from math import floor, isnan, log10
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from harness.text import milliseconds, percentile_cell
 __all__ = [
     "MISSING",
     "NOT_MEASURED",
+    "between",
     "bytes_",
     "count",
     "instant",
@@ -21,6 +22,7 @@ __all__ = [
     "per_second",
     "percentile",
     "share",
+    "usd",
     "value_text",
     "wall_time",
 ]
@@ -35,6 +37,20 @@ def percentile(metric: Distribution, percent: float) -> str:
         return NOT_MEASURED
     cell = percentile_cell(metric, percent)
     return cell if cell.startswith("n<") else f"{cell} ms"
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """A 95 % interval in ms, without its unit; nothing where there is none."""
+    return "" if interval is None else f"{milliseconds(interval[0])} to {milliseconds(interval[1])}"
+
+
+def usd(value: float | None) -> str:
+    """An amount of money; a small one keeps three digits, so that it never reads as none."""
+    if value is None or isnan(value):
+        return MISSING
+    size = abs(value)
+    digits = 2 if size >= 100 else 4 if size >= 0.01 or size == 0 else min(12, 2 - floor(log10(size)))
+    return f"{'−' if value < 0 else ''}${size:,.{digits}f}"
 
 
 def milliseconds_or_dash(seconds: float | None) -> str:

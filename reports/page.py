@@ -17,18 +17,22 @@ from markupsafe import Markup
 
 from harness.summary import RunData, Summary
 from reports.about_tables import reproduce
+from reports.headline import headline
+from reports.judgement_section import judged
 from reports.sections import sections
-from reports.tables import headline
+from reports.view import Readings, view_of
 from reports.words import DEFINITIONS
 
 __all__ = ["BUNDLE", "render"]
 
 _HERE = Path(__file__).parent
+NO_READINGS = Readings()
 BUNDLE = _HERE / "vendor" / "plotly-basic-4.1.1.min.js"
 
 
-def render(run: RunData, summary: Summary) -> str:
-    """The page of a run."""
+def render(run: RunData, summary: Summary, readings: Readings = NO_READINGS) -> str:
+    """The page of a run. `readings`: what GPUs and servers said of themselves meanwhile."""
+    view = view_of(run, summary, readings)
     bundle, draw = BUNDLE.read_text(encoding="utf-8"), (_HERE / "draw.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -46,8 +50,9 @@ def render(run: RunData, summary: Summary) -> str:
         bundle=_own(bundle),
         draw=_own(draw),
         doubts=[reason for reason in summary.instrument.reasons if reason not in summary.verdict.reasons],
-        cards=headline(summary),
-        sections=sections(run, summary),
+        judged=judged(summary),
+        cards=headline(summary, view.measured),
+        sections=sections(view),
         command=reproduce(run.manifest),
         definitions=DEFINITIONS,
     )

@@ -2,67 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
 import numpy as np
-import plotly.graph_objects as go
 
-from harness.summary import RunData, Summary, samples
+from harness.metrics.latencies import latency
+from harness.summary import Summary, samples
+from harness.table import Floats
+from harness.text import METRIC_NAMES
 from reports import chart_tables, curves, figures, series
 from reports.about_tables import certificate_rows, environment_tables, instrument_rows, truth_rows
-from reports.buckets import Buckets, time_buckets
+from reports.breakdown_section import breakdown_sections
+from reports.buckets import time_buckets
+from reports.cache_section import cache_section
+from reports.cost_section import cost_section
 from reports.delivery_tables import delivery_rows
-from reports.tables import TextTable, equality_rows, error_rows, metric_rows, outcome_rows
+from reports.dictionary_section import dictionary_section
+from reports.error_matrix import error_matrix
+from reports.events import events_table
+from reports.gpu_section import gpu_section
+from reports.judgement_section import judgement_section
+from reports.levels_section import levels_section
+from reports.replica_section import replica_section
+from reports.section import Chart, Section
+from reports.spectrum import spectrum, spectrum_figure, spectrum_of_sorted, spectrum_rows
+from reports.stages_section import stages_section
+from reports.steady_tables import steady_section
+from reports.tables import equality_rows, error_rows, metric_rows, outcome_rows
+from reports.view import View
 
-__all__ = ["Chart", "Section", "sections"]
+__all__ = ["sections"]
 
 _COUNTED_BY = {"server": "by the server", "local": "by the load side", "unknown": "not at all"}
 
-# A bucket of the latency chart is wide enough for a median to exist in most of them, at the run's mean rate.
-_SAMPLES_PER_BUCKET = 10
 
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure, what it shows in words, and the table that says the same."""
-
-    name: str
-    title: str
-    caption: str
-    figure: go.Figure
-    table: TextTable
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page; `note` stands above its charts and tables."""
-
-    name: str
-    title: str
-    note: str = ""
-    charts: Sequence[Chart] = ()
-    tables: Sequence[TextTable] = field(default_factory=list)
-
-
-def sections(run: RunData, summary: Summary) -> list[Section]:
-    """All sections between the headline numbers and the definitions."""
-    buckets = time_buckets(run)
-    phases = series.phases(run.table)
+def sections(view: View) -> list[Section]:
+    """All sections between the headline numbers and the definitions; those that do not apply are left out."""
+    summary = view.summary
     return [
-        _load(run, summary, buckets, phases),
-        _latency(run, phases),
-        _distribution(run, summary),
-        _tokens(run, buckets, phases),
-        _outcomes(run, summary, buckets, phases),
+        *judgement_section(view),
+        _load(view),
+        _latency(view),
+        _distribution(view),
+        *levels_section(view),
+        *steady_section(summary),
+        *stages_section(view),
+        *breakdown_sections(view),
+        *cache_section(view),
+        _tokens(view),
+        _outcomes(view),
+        *cost_section(view),
+        *replica_section(view),
+        *gpu_section(view),
         _equality(summary),
-        _instrument(run, summary),
-        Section("environment", "Environment", tables=environment_tables(run.manifest)),
+        _instrument(view),
+        *dictionary_section(summary),
+        Section("environment", "Environment", tables=environment_tables(view.run.manifest)),
     ]
 
 
-def _load(run: RunData, summary: Summary, buckets: Buckets, phases: list[series.Phase]) -> Section:
-    load = series.load_over_time(run.table, buckets)
+def _load(view: View) -> Section:
+    buckets, summary = view.buckets, view.summary
+    load = series.load_over_time(view.run.table, buckets)
     caption = (
         "Asked: planned arrivals by intended time. Delivered: real sends by the time of sending. Both in "
         f"buckets of {buckets.width_s:g} s. In flight: the most requests that were open at one instant of "
@@ -71,36 +70,36 @@ def _load(run: RunData, summary: Summary, buckets: Buckets, phases: list[series.
     if summary.load.num_missing:
         caption += f" {summary.load.num_missing:,} planned requests left no record and are in neither curve."
     table = chart_tables.load_series_rows(load, buckets)
-    figure = figures.load_figure(load, buckets, phases)
+    figure = figures.load_figure(load, buckets, view.phases, view.events)
     chart = Chart("load-chart", "Asked and delivered load", caption, figure, table)
     return Section("load", "Load", charts=[chart], tables=delivery_rows(summary.delivery))
 
 
-def _latency(run: RunData, phases: list[series.Phase]) -> Section:
-    table = run.table
-    num_ok = int(table.is_outcome("ok").sum())
-    span = run.manifest.duration_s
-    buckets = time_buckets(run, at_least_s=min(span / 10, _SAMPLES_PER_BUCKET * span / max(1, num_ok)))
-    intended = table["intended_at"]
-    ttft = np.where(table.is_outcome("ok"), table["first_token_at"] - intended, np.nan)
-    over_time = series.distributions_over_time(ttft, intended, buckets)
+def _latency(view: View) -> Section:
+    table, buckets = view.run.table, view.wide_buckets
+    ok, intended = table.is_outcome("ok"), table["intended_at"]
+    has_ttft = bool((ok & ~np.isnan(table["first_token_at"])).any())
+    name = "ttft" if has_ttft or not ok.any() else "e2e"  # a whole answer has no first token
+    title = METRIC_NAMES[name]
+    values = np.where(ok, latency(table, name), np.nan)
+    over_time = series.distributions_over_time(values, intended, buckets)
     load = series.load_over_time(table, buckets)
     caption = (
         "Each ok request at its intended time; of very many, an even choice and the 100 slowest. p50 and "
         f"p90 are those of each {buckets.width_s:g} s in which there are enough requests (6 and 36). The "
         "area is the delivered rate, on the right axis."
     )
-    figure = figures.latency_figure(table, over_time, load, buckets, phases)
-    rows = chart_tables.latency_series_rows(over_time, load, buckets)
-    return Section(
-        "latency",
-        "Latency over time",
-        charts=[Chart("latency-chart", "TTFT under the load", caption, figure, rows)],
-    )
+    if view.events:
+        caption += " Above: faults of the server, alerts and the warm-up, as far as there is room; the table below lists them all."
+    figure = figures.latency_figure(table, name, over_time, load, buckets, view.phases, view.events)
+    rows = chart_tables.latency_series_rows(name, over_time, load, buckets)
+    chart = Chart("latency-chart", f"{title} under the load", caption, figure, rows)
+    tables = [events_table(view.events)] if view.events else []
+    return Section("latency", "Latency over time", charts=[chart], tables=tables, wide=True)
 
 
-def _distribution(run: RunData, summary: Summary) -> Section:
-    known = samples(run.table)
+def _distribution(view: View) -> Section:
+    known = samples(view.measured)
     found = {name: curves.ecdf(*known[name]) for name in ("ttft", "itl", "e2e")}
     figure = figures.distribution_figure({name: curve.thinned() for name, curve in found.items()})
     caption = (
@@ -109,18 +108,50 @@ def _distribution(run: RunData, summary: Summary) -> Section:
         "axis."
     )
     chart = Chart("distribution-chart", "TTFT, ITL and E2E", caption, figure, chart_tables.curve_rows(found))
-    note = "A cell such as n<368 names the samples that a percentile needs and did not have."
-    return Section("distribution", "Latency distribution", note, [chart], [metric_rows(summary)])
+    note = (
+        "A cell such as n<368 names the samples that a percentile needs and did not have. In small letters: the 95 % interval between "
+        "two order statistics, which takes requests for independent; those of an overloaded server are not."
+    )
+    if view.summary.num_warmup:
+        note += f" Without the {view.summary.num_warmup:,} requests of the warm-up."
+    if not any(found.num_infinite for found in view.summary.unanswered.values()):
+        note += (
+            " No request failed, so with failures as +∞ the percentiles are the same."
+            if view.summary.unanswered
+            else ""
+        )
+    return Section(
+        "distribution",
+        "Latency distribution",
+        note,
+        [chart, _spectrum(found, known["tpot"][0])],
+        [metric_rows(view.summary)],
+        wide=True,
+    )
 
 
-def _tokens(run: RunData, buckets: Buckets, phases: list[series.Phase]) -> Section:
-    tokens = series.tokens_over_time(run.table, buckets)
+def _spectrum(sorted_already: dict[str, curves.Curve], tpot: Floats) -> Chart:
+    found = {
+        "ttft": spectrum_of_sorted(sorted_already["ttft"].values_s),
+        "tpot": spectrum(tpot),
+        "e2e": spectrum_of_sorted(sorted_already["e2e"].values_s),
+    }
+    caption = (
+        "Latency at each percentile of ok requests, as far as the samples support it, with its 95 % interval as a band. Every step to "
+        "the right halves, and more, the share of requests that is slower."
+    )
+    return Chart("spectrum-chart", "Percentiles", caption, spectrum_figure(found), spectrum_rows(found))
+
+
+def _tokens(view: View) -> Section:
+    buckets = view.buckets
+    tokens = series.tokens_over_time(view.run.table, buckets)
     caption = (
         f"Output tokens of ok requests, in buckets of {buckets.width_s:g} s. The tokens of a request are "
         "spread over the arrivals of its content chunks, in proportion to the tokens of each; the first "
         "chunk counts as one. An answer that was no stream counts at its end."
     )
-    figure = figures.tokens_figure(tokens, buckets, phases)
+    figure = figures.tokens_figure(tokens, buckets, view.phases)
     rows = chart_tables.tokens_series_rows(tokens, buckets)
     return Section(
         "tokens",
@@ -129,10 +160,11 @@ def _tokens(run: RunData, buckets: Buckets, phases: list[series.Phase]) -> Secti
     )
 
 
-def _outcomes(run: RunData, summary: Summary, buckets: Buckets, phases: list[series.Phase]) -> Section:
-    outcomes = series.outcomes_over_time(run.table, buckets)
+def _outcomes(view: View) -> Section:
+    summary, buckets = view.summary, view.buckets
+    outcomes = series.outcomes_over_time(view.run.table, buckets)
     caption = f"Requests by intended time, in buckets of {buckets.width_s:g} s, stacked by outcome."
-    figure = figures.outcome_figure(outcomes, buckets, phases)
+    figure = figures.outcome_figure(outcomes, buckets, view.phases, view.events)
     chart = Chart(
         "outcome-chart",
         "Outcomes over time",
@@ -143,12 +175,15 @@ def _outcomes(run: RunData, summary: Summary, buckets: Buckets, phases: list[ser
     tables = [outcome_rows(summary)]
     if summary.errors:
         tables.append(error_rows(summary))
+    if (matrix := error_matrix(view.run.table)) is not None:
+        tables.append(matrix)
     return Section(
         "outcomes",
         "Outcomes and errors",
         "" if summary.errors else "No request ended with an error.",
         [chart],
         tables,
+        wide=True,
     )
 
 
@@ -162,7 +197,8 @@ def _equality(summary: Summary) -> Section:
     return Section("equality", "Token equality", note, tables=[equality_rows(summary)])
 
 
-def _instrument(run: RunData, summary: Summary) -> Section:
+def _instrument(view: View) -> Section:
+    run, summary = view.run, view.summary
     buckets = time_buckets(run, at_least_s=1.0)
     instrument = series.instrument_over_time(run, buckets)
     caption = (

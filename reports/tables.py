@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.metrics.infinite import Unanswered
 from harness.quantiles import PERCENTILES, Distribution, samples_needed
 from harness.summary import Summary
 from harness.text import METRIC_NAMES, milliseconds, percentile_cell
-from reports.numbers import MISSING, NOT_MEASURED, count, per_second, percentile, share
+from reports.numbers import MISSING, NOT_MEASURED, between, count, share
 
-__all__ = ["Card", "TextTable", "equality_rows", "error_rows", "headline", "metric_rows", "outcome_rows"]
+__all__ = [
+    "OUTCOME_WORDS",
+    "Cell",
+    "TextTable",
+    "equality_rows",
+    "error_rows",
+    "interval_cell",
+    "metric_rows",
+    "outcome_rows",
+]
 
 _MOST_ERRORS = 50
 _MOST_TEXT = 500
@@ -27,82 +37,73 @@ OUTCOME_WORDS = {
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A cell with more to say than its text: a `note` in small letters below, as an interval, or an `answer` that colours it."""
+
+    text: str
+    note: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True)
 class TextTable:
     """Rows under a head. The first `num_text` columns are text, the others numbers and set to the right."""
 
     caption: str
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
     num_text: int = 1
 
-
-@dataclass(frozen=True)
-class Card:
-    """A headline number: what it is, its value with unit, and what it rests on."""
-
-    name: str
-    value: str
-    note: str
-
-
-def headline(summary: Summary) -> list[Card]:
-    """The numbers that a reader looks for first."""
-    load, tokens, metrics = summary.load, summary.tokens, summary.metrics
-    cards = [
-        _card("TTFT p50", metrics["ttft"], 50, "requests"),
-        _card("TTFT p99", metrics["ttft"], 99, "requests"),
-        _card("ITL p50", metrics["itl"], 50, "gaps"),
-        _card("E2E p50", metrics["e2e"], 50, "requests"),
-    ]
-    rate = NOT_MEASURED if tokens.output_rate is None else f"{per_second(tokens.output_rate, 0)}/s"
-    cards.append(
-        Card(
-            "Output tokens",
-            rate,
-            f"{count(tokens.num_output)} of ok requests" if load.outcomes["ok"] else "no sample",
-        )
-    )
-    delivered = f"{per_second(load.delivered_rate)}/s"
-    cards.append(Card("Delivered", delivered, f"asked {per_second(load.asked_rate)}/s over {load.duration_s:,.0f} s"))
-    total = sum(load.outcomes.values())
-    if summary.goodput is not None and summary.goodput.share is not None:
-        good = summary.goodput
-        note = f"{count(good.num_good)} of {count(good.num)} met their objective ({share(good.share)})"
-        cards.append(Card("Goodput", f"{per_second(good.rate)}/s", note))
-    if summary.cost_usd is not None:
-        cards.append(Card("Cost", f"${summary.cost_usd:,.4f}", f"of {count(sum(load.outcomes.values()))} requests"))
-    others = ", ".join(f"{count(num)} {name}" for name, num in load.outcomes.items() if num and name != "ok")
-    cards.append(Card("ok requests", f"{count(load.outcomes['ok'])} of {count(total)}", others or "no other outcome"))
-    return cards
-
-
-def _card(name: str, metric: Distribution, percent: float, unit: str) -> Card:
-    value = percentile(metric, percent)
-    note = f"over {count(metric.num)} {unit}"
-    if value.startswith("n<"):
-        note = f"{count(metric.num)} {unit}; {samples_needed(percent)} are needed"
-    return Card(name, value, note if metric.num else "no sample")
+    def at_most(self, num: int, more: int = 0) -> TextTable:
+        """The first `num` rows; a last one says how many others there are, with the `more` that were never given."""
+        left_out = max(0, len(self.rows) - num) + more
+        if not left_out:
+            return self
+        last = [f"and {left_out:,} more", *[""] * (len(self.head) - 1)]
+        return replace(self, rows=[*self.rows[:num], last])
 
 
 def metric_rows(summary: Summary) -> TextTable:
-    """Every metric of the run."""
+    """Every metric of the run, each percentile with its 95 % interval; beneath, where it matters, the same with failures as +∞."""
     head = ["ms", "samples", "min", *(f"p{percent:g}" for percent in PERCENTILES), "max", "mean"]
-    rows = [_metric_row(METRIC_NAMES.get(name, name), metric) for name, metric in summary.metrics.items()]
+    rows: list[list[str | Cell]] = []
+    for name, metric in summary.metrics.items():
+        title = METRIC_NAMES.get(name, name)
+        rows.append(_metric_row(title, metric))
+        unanswered = summary.unanswered.get(name)
+        if unanswered is not None and unanswered.num_infinite:
+            rows.append(_unanswered_row(f"{title}, failures as +∞", unanswered))
     return TextTable("Latency metrics of ok requests, in milliseconds", head, rows)
 
 
-def _metric_row(name: str, metric: Distribution) -> list[str]:
+def _metric_row(name: str, metric: Distribution) -> list[str | Cell]:
     if not metric.num:
         return [name, NOT_MEASURED, *[MISSING] * (len(PERCENTILES) + 3)]
-    cells = [percentile_cell(metric, percent) for percent in PERCENTILES]
     return [
         name,
         count(metric.num),
         milliseconds(metric.minimum),
-        *cells,
+        *(interval_cell(metric, percent) for percent in PERCENTILES),
         milliseconds(metric.maximum),
         milliseconds(metric.mean),
     ]
+
+
+def interval_cell(metric: Distribution, percent: float) -> Cell:
+    """A percentile in ms with its 95 % interval beneath, where there is one."""
+    return Cell(percentile_cell(metric, percent), note=between(metric.interval(percent)))
+
+
+def _unanswered_row(name: str, found: Unanswered) -> list[str | Cell]:
+    cells = [_infinite(found, percent) for percent in PERCENTILES]
+    return [name, Cell(count(found.num), note=f"{found.num_infinite:,} not ok"), MISSING, *cells, "+∞", "+∞"]
+
+
+def _infinite(found: Unanswered, percent: float) -> str:
+    value = found.percentiles.get(f"{percent:g}")
+    if value is None:
+        return f"n<{samples_needed(percent)}"
+    return "+∞" if value == "inf" else milliseconds(value)
 
 
 def outcome_rows(summary: Summary) -> TextTable:
@@ -117,7 +118,7 @@ def outcome_rows(summary: Summary) -> TextTable:
 
 def error_rows(summary: Summary) -> TextTable:
     """Error classes, the most frequent first, each with one example of its text."""
-    rows = [
+    rows: list[list[str]] = [
         [error.outcome, error.kind, error.example[:_MOST_TEXT] or MISSING, count(error.num)]
         for error in summary.errors[:_MOST_ERRORS]
     ]

@@ -49,5 +49,18 @@ DEFINITIONS = {
     "VALID, DEGRADED, INVALID": (
         "State of the instrument: the numbers stand; they stand with the doubts listed; nothing may be concluded."
     ),
+    "95 % interval": (
+        "Between two of the samples, so chosen that the true percentile lies between them in 95 of 100 runs, whatever the "
+        "distribution (order statistics). It takes the samples for independent."
+    ),
+    "failures as +∞": (
+        "The percentile over all requests, where one that failed, was throttled or cut takes for ever. Requests that our own side held "
+        "back or went away from are left out."
+    ),
+    "hit, stale, miss": "What the server's cache of whole answers said. A prompt cache, which saves only reading, is another thing.",
+    "steady": "After the warm-up (MSER-5) and before the drain, if latency shows no trend there.",
+    "PASS, FAIL, INCONCLUSIVE": (
+        "An objective about a sample is met or missed only with confidence; in between the run was too short to tell."
+    ),
     "n<368": "Too few samples: this percentile has no distribution-free 95 % interval below that many.",
 }

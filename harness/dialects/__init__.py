@@ -60,6 +60,7 @@ class TokenUsage(NamedTuple):
     num_reasoning_tokens: int | None = None
     num_cache_write_tokens: int | None = None
     num_uncached_tokens: int | None = None
+    num_cache_write_1h_tokens: int | None = None
 
     def then(self, later: TokenUsage) -> TokenUsage:
         """What is known after a later count: it goes before, where it says anything. Less than no tokens says nothing."""

@@ -68,10 +68,15 @@ class _OutputDetails(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
+class _Written(msgspec.Struct):
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation: _Written | None = None
     output_tokens: int | None = None
     output_tokens_details: _OutputDetails | None = None
 
@@ -146,6 +151,7 @@ def _usage(usage: _Usage | None) -> TokenUsage | None:
         None if details is None else details.thinking_tokens,
         usage.cache_creation_input_tokens,
         usage.input_tokens,
+        None if usage.cache_creation is None else usage.cache_creation.ephemeral_1h_input_tokens,
     )
 
 

@@ -27,7 +27,8 @@ Better = Literal["lower", "higher"]
 class Measured(msgspec.Struct, kw_only=True):
     """A measure of a run. `low` and `high` are its 95 % interval where there is one; `infinite`: the value is +∞.
 
-    `num` samples are behind it; of a share `num_over` of them count. `why`: why there is no value.
+    `num` samples are behind it; of a share `num_over` of them count. `why`: why there is no value. `num_unknown`: so many requests
+    have a cost that nobody knows; the value is of the others, and `high` what it is when each of these costs as much as the dearest.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Measured(msgspec.Struct, kw_only=True):
     num: int = 0
     num_over: int | None = None
     why: str | None = None
+    num_unknown: int = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import inf, isinf
 
 import numpy as np
@@ -17,11 +18,11 @@ from harness.judgement.measures import Better, Measured, Unit
 from harness.metrics.latencies import LATENCIES, latency
 from harness.objectives import Objective, parse_objective
 from harness.quantiles import interval_ranks, nearest_rank, samples_needed
-from harness.table import Floats, Mask, Table
+from harness.table import OUTCOMES, Floats, Ints, Mask, Table
 
-__all__ = ["Measure", "Subject", "measure", "parse_measure"]
+__all__ = ["BY_CHUNK", "Measure", "Samples", "Subject", "measure", "parse_measure"]
 
-_BY_CHUNK = ("itl", "chunk_gap")
+BY_CHUNK = ("itl", "chunk_gap")  # many samples a request
 _LATENCY = re.compile(r"([a-z][a-z0-9_]*)_(p\d+(?:\.\d+)?|mean|max)(\(ok\))?")
 _GOODPUT = re.compile(r"(goodput|goodput_rate)(?:\(([^()]*)\))?")
 
@@ -35,16 +36,39 @@ class Subject:
     duration_s: float
     objectives: Mapping[str, Objective]
     gpu: GpuReport | None = None
+    _ordered: dict[tuple[str, bool], Floats] = field(default_factory=dict, compare=False, repr=False)
+
+    def ordered(self, metric: str, samples: Callable[[Table], Samples], *, only_ok: bool) -> Floats:
+        """The samples of a latency in ascending order, sorted once for however many percentiles are asked of them."""
+        if (metric, only_ok) not in self._ordered:
+            self._ordered[metric, only_ok] = np.sort(samples(self.table).values)
+        return self._ordered[metric, only_ok]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a latency in order of the table, and the row of the request that each is of; +∞: it was not answered."""
+
+    values: Floats
+    rows: Ints
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure by name, read and checked."""
+    """A measure by name, read and checked.
+
+    What is behind it, for who wants to judge it and not only to know it: of a latency its `statistic` (p99, mean, max), the
+    `percent` of a percentile and its `samples`; of a share of requests the `rows` that are counted, and those of them that count.
+    """
 
     name: str
     unit: Unit
     better: Better
-    of: Callable[[Subject], Measured]
+    of: Callable[[Subject], Measured] = field(compare=False, repr=False)
+    statistic: str | None = None
+    percent: float | None = None
+    samples: Callable[[Table], Samples] | None = field(default=None, compare=False, repr=False)
+    rows: Callable[[Subject], tuple[Mask, Mask]] | None = field(default=None, compare=False, repr=False)
 
 
 def parse_measure(text: str) -> Measure:
@@ -53,14 +77,16 @@ def parse_measure(text: str) -> Measure:
     if name in _PLAIN:
         unit, better, fold = _PLAIN[name]
         return Measure(name, unit, better, lambda subject: fold(name, subject))
+    if name in _SHARES:
+        return _share_of(name, *_SHARES[name])
     if found := _GOODPUT.fullmatch(name):
         return _goodput(name, found[1], found[2])
-    if (found := _LATENCY.fullmatch(name)) and found[1] in (*LATENCIES, *_BY_CHUNK):
+    if (found := _LATENCY.fullmatch(name)) and found[1] in (*LATENCIES, *BY_CHUNK):
         return _latency(name, found[1], found[2], only_ok=bool(found[3]))
     raise UsageError(
         f"{text.strip()!r} is no measure; there are LATENCY_pN, LATENCY_mean and LATENCY_max with LATENCY one of "
-        f"{', '.join((*LATENCIES, *_BY_CHUNK))}; goodput and goodput_rate, also with bounds as goodput(ttft<1s); "
-        f"{', '.join(_PLAIN)}"
+        f"{', '.join((*LATENCIES, *BY_CHUNK))}; goodput and goodput_rate, also with bounds as goodput(ttft<1s); "
+        f"{', '.join((*_SHARES, *_PLAIN))}"
     )
 
 
@@ -76,48 +102,53 @@ def _latency(name: str, metric: str, statistic: str, *, only_ok: bool) -> Measur
     percent = float(statistic[1:]) if statistic.startswith("p") else None
     if percent is not None and not 0 < percent < 100:
         raise UsageError(f"{name}: a percentile lies between 0 and 100")
-    if metric in _BY_CHUNK or statistic == "mean":
+    if metric in BY_CHUNK or statistic == "mean":
         only_ok = True  # a request that was not answered has no gaps, and a mean with +∞ says nothing
 
+    def samples(table: Table) -> Samples:
+        return _samples(table, metric, only_ok=only_ok)
+
     def fold(subject: Subject) -> Measured:
-        found = _values(subject.table, metric, only_ok=only_ok)
+        found = subject.ordered(metric, samples, only_ok=only_ok)
         if percent is not None:
-            return _percentile(name, found, percent, independent=metric not in _BY_CHUNK)
+            return _percentile(name, found, percent, independent=metric not in BY_CHUNK)
         if not len(found):
             return _missing(name, "s", "lower", "nothing was measured")
         if statistic == "mean":
-            return _mean(name, found, independent=metric not in _BY_CHUNK)
+            return _mean(name, found, independent=metric not in BY_CHUNK)
         return _finite(Measured(name=name, unit="s", better="lower", value=float(found.max()), num=len(found)))
 
-    return Measure(name, "s", "lower", fold)
+    return Measure(name, "s", "lower", fold, statistic, percent, samples)
 
 
-def _values(table: Table, metric: str, *, only_ok: bool) -> Floats:
+def _samples(table: Table, metric: str, *, only_ok: bool) -> Samples:
     """One value a request; those that were not ok are +∞, unless only the ok ones are asked for. Ours to answer for, and so left
     out, are requests that our side held back or went away from."""
     ok = table.is_outcome("ok")
-    if metric in _BY_CHUNK:
-        rows = np.repeat(ok, np.diff(table.gap_start))
-        gaps, weights = table.gaps[rows], table.gap_tokens[rows]
-        return gaps if metric == "chunk_gap" else np.repeat(gaps / weights, weights)
-    values = latency(table, metric)
-    answered = values[ok & ~np.isnan(values)]
-    if only_ok:
-        return answered
-    num_failed = int((~ok & ~_ours(table)).sum())
-    return np.concatenate([answered, np.full(num_failed, inf)])
+    if metric in BY_CHUNK:
+        rows = np.repeat(np.arange(len(table)), np.diff(table.gap_start))
+        there = ok[rows]
+        gaps, weights, rows = table.gaps[there], table.gap_tokens[there], rows[there]
+        if metric == "chunk_gap":
+            return Samples(gaps, rows)
+        return Samples(np.repeat(gaps / weights, weights), np.repeat(rows, weights))
+    values = np.where(ok, latency(table, metric), np.nan if only_ok else inf)
+    asked = (
+        table.stream | ok if metric.startswith("ttft") else True
+    )  # who asked for a whole answer waits for no first token
+    rows = np.flatnonzero(~np.isnan(values) & ~_ours(table) & asked)
+    return Samples(values[rows], rows)
 
 
 def _ours(table: Table) -> Mask:
     return np.asarray(table.is_outcome("refused") | table.is_outcome("left"))
 
 
-def _percentile(name: str, values: Floats, percent: float, *, independent: bool) -> Measured:
-    num, needed = len(values), samples_needed(percent)
+def _percentile(name: str, ordered: Floats, percent: float, *, independent: bool) -> Measured:
+    num, needed = len(ordered), samples_needed(percent)
     if num < needed:
         why = f"p{percent:g} needs {needed} samples, there are {num}"
         return Measured(name=name, unit="s", better="lower", value=None, num=num, why=why)
-    ordered = np.sort(values)
     ranks = interval_ranks(percent, num) if independent else None
     low, high = (None, None) if ranks is None else (float(ordered[ranks[0]]), float(ordered[ranks[1]]))
     value = float(ordered[nearest_rank(percent, num)])
@@ -149,47 +180,66 @@ def _missing(name: str, unit: Unit, better: Better, why: str) -> Measured:
 # -- shares ------------------------------------------------------------------------------------------
 
 
-def _share(name: str, better: Better, num_over: int, num: int) -> Measured:
-    if not num:
-        return _missing(name, "share", better, "no request was sent")
-    low, high = share_interval(num_over, num)
-    return Measured(
-        name=name, unit="share", better=better, value=num_over / num, low=low, high=high, num=num, num_over=num_over
-    )
+_Rows = Callable[[Subject], tuple[Mask, Mask]]
 
 
-def _outcome_share(name: str, subject: Subject) -> Measured:
-    table = subject.table
-    sent = ~_ours(table)
-    bad = sum(table.is_outcome(each).sum() for each in _RATES[name])
-    return _share(name, "lower", int(bad), int(sent.sum()))
+def _share_of(name: str, better: Better, rows: _Rows, why_none: str) -> Measure:
+    def fold(subject: Subject) -> Measured:
+        counted, hit = rows(subject)
+        num, num_over = int(counted.sum()), int(hit.sum())
+        if not num:
+            return _missing(name, "share", better, why_none)
+        low, high = share_interval(num_over, num)
+        return Measured(
+            name=name, unit="share", better=better, value=num_over / num, low=low, high=high, num=num, num_over=num_over
+        )
+
+    return Measure(name, "share", better, fold, rows=rows)
 
 
-_RATES = {"error_rate": ("failed", "cut", "incomplete"), "throttle_rate": ("throttled",)}
+def _outcomes(*names: str) -> _Rows:
+    """Of the requests that were sent to be answered."""
+
+    def rows(subject: Subject) -> tuple[Mask, Mask]:
+        table = subject.table
+        return ~_ours(table), np.isin(table.outcome, [OUTCOMES.index(name) for name in names])
+
+    return rows
+
+
+def _reply_hits(subject: Subject) -> tuple[Mask, Mask]:
+    told = subject.table.labels["cache_outcome"]
+    counted = np.asarray(told.codes >= 0)
+    return counted, counted & ~told.is_("miss")
+
+
+_SHARES: dict[str, tuple[Better, _Rows, str]] = {
+    "error_rate": ("lower", _outcomes("failed", "cut", "incomplete"), "no request was sent"),
+    "throttle_rate": ("lower", _outcomes("throttled"), "no request was sent"),
+    "cache_hit_rate": ("higher", _reply_hits, "the server said of no request what its cache did"),
+}
 
 
 def _goodput(name: str, kind: str, bounds: str | None) -> Measure:
-    given = {"": parse_objective(bounds)} if bounds else None
+    given = None if bounds is None else {"": parse_objective(bounds)}
+
+    def rows(subject: Subject) -> tuple[Mask, Mask]:
+        return good_rows(subject.table, given or subject.objectives)
+
+    if kind == "goodput":
+        why = "no request was sent" if given else "no request has an objective: write goodput(ttft<1s,tpot<60ms)"
+        return _share_of(name, "higher", rows, why)
 
     def fold(subject: Subject) -> Measured:
-        counted, good = good_rows(subject.table, given or subject.objectives)
-        num, num_good = int(counted.sum()), int(good.sum())
-        if not num:
-            return _missing(name, unit, "higher", "the run has no objective: write goodput(ttft<1s,tpot<60ms)")
-        if kind == "goodput":
-            return _share(name, "higher", num_good, num)
-        return Measured(name=name, unit=unit, better="higher", value=num_good / subject.duration_s, num=num)
+        counted, good = rows(subject)
+        num = int(counted.sum())
+        if not num and not given:
+            return _missing(
+                name, "per_s", "higher", "no request has an objective: write goodput_rate(ttft<1s,tpot<60ms)"
+            )
+        return _per_second(name, float(good.sum()), num, subject)
 
-    unit: Unit = "share" if kind == "goodput" else "per_s"
-    return Measure(name, unit, "higher", fold)
-
-
-def _reply_hits(name: str, subject: Subject) -> Measured:
-    outcomes = subject.table.labels["cache_outcome"].counts()
-    num = sum(outcomes.values())
-    if not num:
-        return _missing(name, "share", "higher", "the server said of no request what its cache did")
-    return _share(name, "higher", num - outcomes.get("miss", 0), num)
+    return Measure(name, "per_s", "higher", fold)
 
 
 def _cached_share(name: str, subject: Subject) -> Measured:
@@ -205,32 +255,56 @@ def _cached_share(name: str, subject: Subject) -> Measured:
 # -- rates, money, energy ----------------------------------------------------------------------------
 
 
+def _per_second(name: str, amount: float, num: int, subject: Subject) -> Measured:
+    if subject.duration_s <= 0:
+        return _missing(name, "per_s", "higher", "the load lasted no time")
+    return Measured(name=name, unit="per_s", better="higher", value=amount / subject.duration_s, num=num)
+
+
 def _rate(name: str, subject: Subject) -> Measured:
-    table, ok = subject.table, subject.table.is_outcome("ok")
-    columns = {"request_rate": (), "output_rate": ("num_output_tokens",)}.get(
-        name, ("num_prompt_tokens", "num_output_tokens")
-    )
-    amount = sum((np.nan_to_num(table[column][ok]) for column in columns), np.full(int(ok.sum()), float(not columns)))
-    if columns and all(np.isnan(table[column][ok]).all() for column in columns):
+    ok = subject.table.is_outcome("ok")
+    num = int(ok.sum())
+    if name == "request_rate":
+        return _per_second(name, num, num, subject)
+    columns = [subject.table[column][ok] for column in _TOKENS[name]]
+    if num and all(np.isnan(column).all() for column in columns):
         return _missing(name, "per_s", "higher", "nobody counted the tokens")
-    value = float(amount.sum()) / subject.duration_s
-    return Measured(name=name, unit="per_s", better="higher", value=value, num=int(ok.sum()))
+    return _per_second(name, float(sum(np.nansum(column) for column in columns)), num, subject)
+
+
+_TOKENS = {"output_rate": ("num_output_tokens",), "token_rate": ("num_prompt_tokens", "num_output_tokens")}
 
 
 def _cost(name: str, subject: Subject) -> Measured:
-    table = subject.table
-    usd, ok = table["cost_usd"], table.is_outcome("ok")
-    if np.isnan(usd).all():
-        return _missing(name, "usd", "lower", "the cost is not known: give --prices")
-    total, num = float(np.nansum(usd)), int(ok.sum())
-    divisor = {"cost": 1.0, "cost_per_request": num, "cost_per_1k": num / 1000}.get(name)
+    """Of what is known. What the others cost lies between nothing and as much as the dearest that is known; `low` and `high` say so."""
+    table, missing = subject.table, partial(_missing, name, "usd", "lower")
+    usd, num = table["cost_usd"], int(table.is_outcome("ok").sum())
+    num_unknown = int(np.isnan(usd).sum())
+    if num_unknown == len(usd):
+        return missing("the cost is not known: give --prices")
+    if name == "cost_per_good" and not good_rows(table, subject.objectives)[0].any():
+        return missing("no request has an objective")
+    divisor, total = _divisor(name, subject), float(np.nansum(usd))
+    measured = Measured(name=name, unit="usd", better="lower", value=None, num=num, num_unknown=num_unknown)
+    if divisor:
+        measured.value = total / divisor
+        if num_unknown:
+            measured.low, measured.high = measured.value, (total + num_unknown * float(np.nanmax(usd))) / divisor
+    elif total:
+        measured.infinite = True
+    else:
+        measured.why = "there is nothing to divide the cost by"
+    return measured
+
+
+def _divisor(name: str, subject: Subject) -> float:
+    table, ok = subject.table, subject.table.is_outcome("ok")
     if name == "cost_per_mtok":
-        divisor = float(np.nansum(table["num_prompt_tokens"][ok]) + np.nansum(table["num_output_tokens"][ok])) / 1e6
+        return float(np.nansum(table["num_prompt_tokens"][ok]) + np.nansum(table["num_output_tokens"][ok])) / 1e6
     if name == "cost_per_good":
-        divisor = int(good_rows(table, subject.objectives)[1].sum())
-    if not divisor:
-        return _missing(name, "usd", "lower", "there is nothing to divide the cost by")
-    return Measured(name=name, unit="usd", better="lower", value=total / divisor, num=num)
+        return float(good_rows(table, subject.objectives)[1].sum())
+    num = float(ok.sum())
+    return {"cost": 1.0, "cost_per_request": num, "cost_per_1k": num / 1000}[name]
 
 
 def _gpu(name: str, subject: Subject) -> Measured:
@@ -251,9 +325,6 @@ def _gpu(name: str, subject: Subject) -> Measured:
 
 _Fold = Callable[[str, Subject], Measured]
 _PLAIN: dict[str, tuple[Unit, Better, _Fold]] = {
-    "error_rate": ("share", "lower", _outcome_share),
-    "throttle_rate": ("share", "lower", _outcome_share),
-    "cache_hit_rate": ("share", "higher", _reply_hits),
     "cached_share": ("share", "higher", _cached_share),
     "request_rate": ("per_s", "higher", _rate),
     "output_rate": ("per_s", "higher", _rate),

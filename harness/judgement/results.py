@@ -8,7 +8,7 @@ import msgspec
 
 from harness.judgement.measures import Measured
 
-__all__ = ["Alert", "ObjectiveResult", "StageResult"]
+__all__ = ["Alert", "Answer", "NotWatched", "ObjectiveResult", "StageResult"]
 
 Answer = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -25,7 +25,7 @@ class ObjectiveResult(msgspec.Struct, kw_only=True):
 
 
 class StageResult(msgspec.Struct, kw_only=True):
-    """One stage of a latency budget: `actual_s` of `budget_s` at the percentile that the budget is for."""
+    """One stage of a latency budget: `actual_s` of `budget_s` at the percentile that the budget is for. `of`: ttft or e2e."""
 
     stage: str
     percent: float
@@ -33,10 +33,14 @@ class StageResult(msgspec.Struct, kw_only=True):
     actual_s: float | None
     answer: Answer
     why: str
+    of: str = "ttft"
 
 
 class Alert(msgspec.Struct, kw_only=True):
-    """An alert that fired between `from_s` and `to_s`: `kind` is latency_degradation, cost_spike, capacity or error_rate."""
+    """An alert that fired between `from_s` and `to_s`: `kind` is latency_degradation, cost_spike, capacity or error_rate.
+
+    `worst` and `limit`: seconds, USD a request, a share, a share. `fail`: whether it fails the run.
+    """
 
     kind: str
     from_s: float
@@ -44,3 +48,12 @@ class Alert(msgspec.Struct, kw_only=True):
     worst: float
     limit: float
     text: str
+    fail: bool = False
+
+
+class NotWatched(msgspec.Struct, kw_only=True):
+    """An alert that could neither fire nor be ruled out. `fail`: it would have failed the run, which is now inconclusive."""
+
+    kind: str
+    why: str
+    fail: bool = False

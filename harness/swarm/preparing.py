@@ -18,6 +18,7 @@ from harness.doctor.certificate import attached, certificate_path
 from harness.errors import UsageError
 from harness.objectives import objectives_of
 from harness.plan import LoadPlan, ReactivePlan, cut_at
+from harness.prices import Prices, priced
 from harness.store import Manifest, machine, versions
 from harness.swarm.guarding import admit, permission_of, prices_of, require_end
 from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions
@@ -74,7 +75,7 @@ def prepare(
     if (note := admit(host, permission)) is not None:
         _LOG.info("%s", note)
     model = choose_model(host, options.model, user_class.dialect.headers)
-    prices = prices_of(options, target, [model], wall)
+    prices = prices_of(options, target, [model, *sorted(getattr(plan, "models", frozenset()) - {model})], wall)
     settings = RunSettings(
         run_id="",
         uid=uuid4().hex,
@@ -98,6 +99,7 @@ def prepare(
         budget_usd=float(options.budget) if options.budget else None,  # the web UI's form gives text
         prices=None if prices is None else prices.plain(),
         price_source="" if prices is None else prices.source,
+        price_version=None if prices is None else prices.version,
         allowed_hosts=tuple(sorted(permission.hosts)),
         plain_http=permission.plain_http,
     )
@@ -121,6 +123,7 @@ def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall:
     """What is written down of a run before it starts. Of the options those that Locust does not know: ours and the
     scenario's."""
     known_to_locust, here, software = set(default_args_dict()), machine(), versions()
+    prices = Prices.of(settings.prices, settings.price_source, settings.price_version) if settings.prices else None
     return Manifest(
         run_id=settings.run_id,
         uid=settings.uid,
@@ -141,5 +144,6 @@ def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall:
         reactive=isinstance(plan, ReactivePlan),
         objectives=objectives_of(plan, options.objective),
         certificate=attached(here, software, certificate_path(os.environ)),
+        prices=priced(prices),
         **terms_of(options, plan.duration_s),
     )

@@ -35,6 +35,7 @@ def rehearse(deployment: str, words: list[str], tell: Callable[[int, float], Non
     parser = get_parser(default_config_files=())  # asks the scenario for its options
     parser.prog = "harness"  # the name under which errors are said
     parser.add_argument("--gaps-of", type=int, default=20_000)
+    parser.add_argument("--gpus", action="store_true")
     options = parser.parse_args(words)
     if options.protocol and options.protocol not in DIALECTS:
         raise UsageError(f"no protocol {options.protocol!r}; there are {', '.join(DIALECTS)}")
@@ -66,6 +67,7 @@ def rehearse(deployment: str, words: list[str], tell: Callable[[int, float], Non
         options={"deployment": deployment},
         objective=options.objective,
         terms=terms_of(options, plan.duration_s),
+        with_gpus=options.gpus,
     )
     directory = run_in_virtual_time(simulation, Path(options.out), tell)
     if any("conclusion" in vars(each) for each in user_class.__mro__ if each is not LLMUser):  # else nothing is read

@@ -61,6 +61,7 @@ class RunSettings:
     budget_usd: float | None = None
     prices: dict[str, Any] | None = None
     price_source: str = ""
+    price_version: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     plain_http: bool = False
 

@@ -17,11 +17,13 @@ from harness.clock import clock_pair
 from harness.errors import UsageError
 from harness.objectives import objectives_of
 from harness.plan import Arrival, Heard, LoadPlan, ReactivePlan, withdrawn_by
+from harness.prices import deployed_prices, priced
 from harness.records import Header, RecordWriter, RequestRecord
 from harness.store import Manifest, RunDirectory, create_run, machine, versions
 from harness.streams import keyed_uniform
 from harness.timetable import Timetable
 from harness.virtual.answers import Answer
+from harness.virtual.gpus import metered
 from harness.virtual.met import Met
 from harness.virtual.requests import Requests
 from mockllm import (
@@ -50,6 +52,7 @@ class Simulation:
     `models` are those that the plan names. The gaps between tokens are recorded of about `num_with_gaps` requests, drawn
     by lot: those of a million would fill gigabytes. `every_token`: clients that leave after so many tokens need to see
     each of them; slower. `terms`: what the run is judged by, as fields of the manifest (`harness.terms`).
+    `with_gpus`: the simulated GPUs are read too; a seventh slower.
     """
 
     deployment: str
@@ -64,6 +67,7 @@ class Simulation:
     options: dict[str, Any] = field(default_factory=dict)
     objective: str = ""
     terms: Mapping[str, Any] = field(default_factory=dict)
+    with_gpus: bool = False
 
 
 def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, float], None]) -> RunDirectory:
@@ -76,7 +80,9 @@ def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, 
         deployment = load_deployment(simulation.deployment)
         # A deployment file has prices, and a clock of the run for its pools: a stack counts on them, even without a policy.
         build: Callable[..., Serving] = build_stack if deployment.models else build_engine
-        serving = build(deployment, seed=simulation.seed, every_token=simulation.every_token)
+        serving = build(
+            deployment, seed=simulation.seed, every_token=simulation.every_token, with_gpus=simulation.with_gpus
+        )
     except MockError as error:
         raise UsageError(str(error)) from None
     model = simulation.model or next(iter(serving.models))
@@ -87,15 +93,20 @@ def run_in_virtual_time(simulation: Simulation, out: Path, tell: Callable[[int, 
         raise UsageError(f"the plan holds no request in its {plan.duration_s:g} s; raise --rate or --for")
     directory = create_run(out)
     manifest = _manifest(simulation, directory.name, deployment.name, model)
+    costs = {name: each.price for name, each in deployment.models.items()}
+    manifest.prices = priced(deployed_prices(costs, f"deployment {deployment.name}"))
     directory.write_manifest(manifest)
     client = _Client(simulation, serving, model, RecordWriter(out / "records-virtual.jsonl", _header(manifest)), tell)
+    meter = metered(client, serving, out, plan.duration_s) if simulation.with_gpus else None
     try:
-        for emission in drive(serving, client):
+        for emission in drive(serving, meter or client):
             client.hear(emission)
         manifest.ended_how = "complete"
     except KeyboardInterrupt:
         manifest.ended_how = "stopped early"
     client.close()
+    if meter is not None:
+        meter.close(client.now)
     manifest.ended_at = round(client.now, 6)
     directory.write_manifest(manifest)
     if client.met.num:

@@ -11,7 +11,7 @@ from harness.arrivals.curves import bursts, diurnal, markov, ramp, sawtooth, spi
 from harness.arrivals.gaps import GapLaw, parse_gaps
 from harness.arrivals.pacing import Piece
 from harness.errors import UsageError
-from harness.workloads.strictkeys import Duration, Keys, Name, NotNegative, Positive, Rate, checked
+from harness.strictkeys import Duration, Keys, Name, NotNegative, Positive, Rate, checked
 
 __all__ = ["ArrivalKeys"]
 

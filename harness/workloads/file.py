@@ -41,11 +41,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from harness.objectives import parse_objective
+from harness.strictkeys import Count, Keys, Name, NotNegative, Positive, Share, checked
 from harness.strictyaml import Document, KeyPath, broken_rule, read_yaml
 from harness.workloads.arrival_keys import ArrivalKeys
 from harness.workloads.attachments import MIN_TOOL_TOKENS
 from harness.workloads.length_keys import Answer, Length
-from harness.workloads.strictkeys import Count, Keys, Name, NotNegative, Positive, Share, checked
 
 __all__ = [
     "ClassKeys",

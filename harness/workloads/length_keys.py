@@ -7,8 +7,8 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from harness.strictkeys import Count, Keys, NotNegative, Positive
 from harness.workloads.lengths import LengthLaw, Uniform, Weighted, read_lengths
-from harness.workloads.strictkeys import Count, Keys, NotNegative, Positive
 from harness.workloads.synthetic import Lognormal
 
 __all__ = ["Answer", "AnswerKeys", "Length", "Lengths"]

@@ -7,17 +7,15 @@ gave has no power and no energy: absent is not 0. Clocks and temperatures are no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
-from uuid import NAMESPACE_DNS, uuid5
 
-from mockllm.engine.batching import BatchedReplica
-from mockllm.engine.engine import Replica, ServedModel
+from mockllm.engine.engine import ServedModel
 from mockllm.engine.gpu import Gpu, GpuReading
+from mockllm.gpus import HOSTNAME, SimulatedGpu, read_gpus
 
-__all__ = ["HOSTNAME", "dcgm_text"]
+__all__ = ["dcgm_text"]
 
-HOSTNAME = "mockllm"  # never this machine's: whoever sees it must know that no GPU is there
 _MIB = 2**20
 
 
@@ -72,38 +70,22 @@ _FIELDS = (
 
 def dcgm_text(models: Mapping[str, ServedModel], now: float) -> str:
     """The fields of all GPUs of a deployment at `now`, numbered in the order of its models; empty without GPUs."""
-    readings = list(_readings(models, now))
+    found = [(_labels(one), one) for one in read_gpus(models, now)]
     lines: list[str] = []
     for field in _FIELDS:
-        values = [(labels, field.value(gpu, reading)) for labels, gpu, reading in readings]
+        values = [(labels, field.value(one.gpu, one.reading)) for labels, one in found]
         samples = [f"{field.name}{{{labels}}} {value}" for labels, value in values if value is not None]
         if samples:
             lines += [f"# HELP {field.name} {field.help}", f"# TYPE {field.name} {field.kind}", *samples]
     return "".join(line + "\n" for line in lines)
 
 
-def _readings(models: Mapping[str, ServedModel], now: float) -> list[tuple[str, Gpu, GpuReading]]:
-    found: list[tuple[str, Gpu, GpuReading]] = []
-    for name, replica in _replicas(models):
-        if not isinstance(replica, BatchedReplica) or replica.gpus is None:
-            continue
-        reading = replica.gpus.read(now, replica.running_stretch(now))
-        for rank in range(replica.gpus.num_gpus):
-            found.append((_labels(len(found), name, rank, replica.gpus.gpu), replica.gpus.gpu, reading))
-    return found
-
-
-def _replicas(models: Mapping[str, ServedModel]) -> Iterator[tuple[str, Replica]]:
-    """Every replica by a name of its own: the model's, where it is the only one."""
-    for name, model in models.items():
-        parts = model.replica.parts()
-        yield from ((name if replica is model.replica else part, replica) for part, replica in parts)
-
-
-def _labels(number: int, model: str, rank: int, gpu: Gpu) -> str:
+def _labels(one: SimulatedGpu) -> str:
     """GPU names are restricted by the schema of GPU files, so nothing needs quoting."""
-    uuid = uuid5(NAMESPACE_DNS, f"{HOSTNAME}/{model}/{rank}")
-    return f'gpu="{number}",UUID="GPU-{uuid}",device="nvidia{number}",modelName="{gpu.name}",Hostname="{HOSTNAME}"'
+    return (
+        f'gpu="{one.number}",UUID="{one.uuid}",device="nvidia{one.number}",'
+        f'modelName="{one.gpu.name}",Hostname="{HOSTNAME}"'
+    )
 
 
 def _decimal(value: float | None) -> str | None:

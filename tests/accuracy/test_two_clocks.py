@@ -27,6 +27,7 @@ from harness.outcome import Ending, Verdict, classify
 from harness.plan import Arrival, LoadPlan, Materialized
 from harness.reading import StreamFacts, read_stream, read_whole
 from harness.records import RequestRecord
+from harness.served import note_served
 from harness.store import open_run
 from harness.summary import load_run, samples, summarize
 from harness.virtual import Load, Simulation, asked_load, run_in_virtual_time
@@ -105,6 +106,7 @@ class Measured:
 
     facts: StreamFacts | None
     verdict: Verdict
+    headers: dict[str, str]
 
 
 async def _ask(
@@ -149,7 +151,7 @@ async def _ask(
         stream=stream,
         facts=facts,
     )
-    return Measured(facts, verdict)
+    return Measured(facts, verdict, answered)
 
 
 async def _send(url: str, load: Load) -> tuple[list[Measured], float, dict[str, Any]]:
@@ -263,7 +265,7 @@ def test_given_the_instants_of_arrival_both_clocks_decide_and_plan_the_same(
     assert stack.state["calls"] == document["state"]["calls"]
     assert stack.state["cost_usd"] == pytest.approx(document["state"]["cost_usd"], rel=1e-12)
     counts = _counts(stack.state)
-    kinds = Counter[str | None]()
+    kinds, outcomes = Counter[str | None](), Counter[str | None]()
     for index, seen in enumerate(stack.seen):
         label, expected = seen.verdict.error_kind, records[index].error_kind
         assert (seen.verdict.outcome, label) == (
@@ -271,6 +273,14 @@ def test_given_the_instants_of_arrival_both_clocks_decide_and_plan_the_same(
             expected and expected.replace("reset_", "closed_"),
         ), index
         kinds[label] += 1
+        if seen.headers:  # what the server says of the way is what virtual time takes from it
+            said = RequestRecord(request_id="", intended_at=0.0)
+            note_served(said, seen.headers)
+            assert (said.cache_outcome, said.replica) == (records[index].cache_outcome, records[index].replica), index
+            waited_s = sum(stack.ledger[index]["waited_s"].values())
+            assert (said.queue_s or 0.0) == pytest.approx(waited_s, abs=2e-6), index
+            outcomes[said.cache_outcome] += 1
+    assert min(outcomes["hit"], outcomes["miss"]) > 10, outcomes
     # It was a load that met every policy, and every fault.
     for kind in (
         None, "bad_json", "two_finishes", "in_band_error", "no_end", "closed_mid_answer", "closed_before_headers", "http_429",

@@ -61,7 +61,25 @@ class Page(HTMLParser):
                 rows.append([])
             elif element.tag in ("td", "th"):
                 rows[-1].append(element.text)
+            elif element.tag == "small":
+                rows[-1][-1] = rows[-1][-1].removesuffix(element.text)
         return tables
+
+    def notes(self, caption: str, name: str) -> dict[str, str]:
+        """What stands in small letters in the row of a table that begins with `name`, by column; "" where nothing does."""
+        head, inside, found, text = self.tables()[caption][0], False, [], ""
+        for element in self.elements:
+            if element.tag == "caption":
+                inside = element.text == caption
+            elif inside and element.tag == "tr":
+                text = ""
+            elif inside and element.tag in ("td", "th"):
+                text = text or element.text
+                if text == name or text.startswith(name):
+                    found.append("")
+            elif inside and element.tag == "small" and found:
+                found[-1] = element.text
+        return dict(zip(head, found, strict=False))
 
     def row(self, caption: str, name: str) -> dict[str, str]:
         """The row of a table that begins with `name`, by column."""
@@ -77,9 +95,14 @@ class Page(HTMLParser):
 
 
 def read(path: Path) -> Page:
+    """Parse the page in a file."""
+    return parse(path.read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Page:
     """Parse a page; every element that is opened must be closed in order."""
     page = Page()
-    page.feed(path.read_text(encoding="utf-8"))
+    page.feed(text)
     page.close()
     assert not page._open
     return page

@@ -1,40 +1,124 @@
-"""The page in a real browser: the charts are drawn, and the browser has nothing to complain about."""
+"""The page in a real browser, read and clicked: the charts are drawn, nothing of an attacker's runs, keys and paper work."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.browser import rendered
+from reports.page import render
 from tests.reports import runs
+from tests.reports.chromium import Chromium
+from tests.reports.test_injection import attacks
+from tests.reports.whole import whole
 
 pytestmark = pytest.mark.realtime
 
-_NUM_CHARTS = 6
+_COLOUR = "getComputedStyle(document.querySelector({!r})).{}"
 
 
-def _rendered(page: Path, profile: Path) -> tuple[str, list[str]]:
-    return rendered(page.as_uri(), profile, waits_ms=10_000)
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with Chromium(tmp_path_factory.mktemp("browser") / "profile") as found:
+        yield found
 
 
-def test_every_chart_is_drawn(tmp_path: Path) -> None:
-    document, console = _rendered(runs.page_of(runs.mixed(tmp_path / "run")), tmp_path / "profile")
-    assert console == []
-    assert document.count('class="plot js-plotly-plot"') == _NUM_CHARTS
-    assert document.count('class="main-svg"') >= _NUM_CHARTS
-    assert document.count("could not be drawn") == 1  # in the script that would say so
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    return _written(folder / "report.html", render(*whole(folder / "run", str)))
 
 
-def test_an_empty_run_is_drawn(tmp_path: Path) -> None:
-    document, console = _rendered(runs.page_of(runs.empty(tmp_path / "run")), tmp_path / "profile")
-    assert console == []
-    assert document.count('class="plot js-plotly-plot"') == _NUM_CHARTS
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
-def test_no_text_of_an_attacker_comes_alive(tmp_path: Path) -> None:
-    text = "".join(runs.HOSTILE[:4])
-    document, console = _rendered(runs.page_of(runs.texts(tmp_path / "run", text)), tmp_path / "profile")
-    assert console == []  # an image or a script that was kept from running would be reported here
-    assert document.count('class="plot js-plotly-plot"') == _NUM_CHARTS
-    assert "<img" not in document.partition("<script>")[0]
+def _assert_drawn(browser: Chromium, page: Path) -> None:
+    num_charts = page.read_text(encoding="utf-8").count('<figure id="')
+    assert num_charts >= 7
+    assert browser.ask("document.querySelectorAll('.plot.js-plotly-plot .main-svg').length") >= num_charts
+    assert browser.ask("document.querySelectorAll('.plot.js-plotly-plot').length") == num_charts
+    assert "could not be drawn" not in browser.ask("document.querySelector('main').innerText")
+    assert browser.heard == []
+
+
+def test_every_chart_is_drawn_with_its_marks(browser: Chromium, page: Path) -> None:
+    browser.open(page.as_uri())
+    _assert_drawn(browser, page)
+    shown = browser.ask("[...document.querySelectorAll('svg text')].map(e => e.textContent)")
+    for words in ("fault: fault", "warm-up, in no metric", "error rate: alert", "saved: saving", "p95"):
+        assert words in shown, words
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_but_a_table_scrolls_sideways(width: int, browser: Chromium, page: Path) -> None:
+    browser.open(page.as_uri(), width=width)
+    _assert_drawn(browser, page)
+    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.ask("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('nav'))")
+    wide = (
+        "[...document.querySelectorAll('.plot svg')].filter(e => e.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert browser.ask(wide) == 0
+
+
+def test_mouse_and_keys(browser: Chromium, page: Path) -> None:
+    browser.open(page.as_uri())
+    browser.press("Tab")
+    browser.press("Enter")
+    assert browser.ask("location.hash") == "#verdict"
+    table = "document.querySelector('#load-chart details').open"
+    assert not browser.ask(table)
+    browser.click("#load-chart summary")
+    assert browser.ask(table)
+    browser.click("nav a[href='#cost']")
+    assert browser.ask("location.hash") == "#cost"
+    # The chart's legend hides a curve; the page has a verdict's colour and word.
+    browser.click("#distribution-chart .legendtoggle")
+    browser.ask("new Promise(done => setTimeout(done, 600))")  # plotly waits for a second click
+    assert browser.ask("document.querySelector('#distribution-chart .plot').data[0].visible") == "legendonly"
+    assert browser.heard == []
+
+
+def test_dark_and_light_differ_and_paper_is_light(browser: Chromium, page: Path) -> None:
+    colours = {}
+    for dark in (False, True):
+        browser.open(page.as_uri(), dark=dark)
+        _assert_drawn(browser, page)
+        ink = browser.ask(_COLOUR.format("#load-chart .xtick text", "fill"))
+        colours[dark] = browser.ask(_COLOUR.format("body", "backgroundColor")), ink
+    assert colours[False][0] != colours[True][0]
+    assert colours[False][1] != colours[True][1]
+    table = "document.querySelector('#load-chart table').checkVisibility()"
+    assert not browser.ask(table)
+    browser.look(dark=True, media="print")
+    assert browser.ask(table)  # what a screen folds away
+    assert browser.ask(_COLOUR.format("body", "backgroundColor")) == "rgb(255, 255, 255)"
+    assert browser.ask(_COLOUR.format("nav", "display")) == "none"
+    browser.look()
+
+
+def test_an_empty_run_is_drawn(browser: Chromium, tmp_path: Path) -> None:
+    page = runs.page_of(runs.empty(tmp_path / "run"))
+    browser.open(page.as_uri())
+    _assert_drawn(browser, page)
+
+
+def test_no_text_of_an_attacker_comes_alive(browser: Chromium, page: Path, tmp_path: Path) -> None:
+    hostile = _written(tmp_path / "report.html", render(*whole(tmp_path / "run", attacks(0))))
+    names = "[...new Set([...document.querySelectorAll('*')].map(e => e.localName))].sort()"
+    events = (
+        "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).length"
+    )
+    links = "[...document.querySelectorAll('[href], [src]')].map(e => e.getAttribute('href') || e.getAttribute('src'))"
+    browser.open(page.as_uri())
+    known = set(browser.ask(names))
+    browser.open(hostile.as_uri())
+    _assert_drawn(browser, hostile)  # nor was anything written to the console: no script that was kept from running
+    assert browser.ask("document.documentElement.dataset.broken") is None
+    assert set(browser.ask(names)) <= known
+    assert browser.ask(events) == 0
+    assert not [link for link in browser.ask(links) if not link.startswith("#")]
+    assert browser.ask("location.href") == hostile.as_uri()

@@ -95,7 +95,7 @@ def test_of_many_requests_the_slowest_are_drawn_in_any_case() -> None:
         record(number, intended_at=float(number), first_token_at=number + (9.0 if number in slow else 1.0))
         for number in range(4000)
     )
-    at, ttft = series.ttft_points(table)
+    at, ttft = series.latency_points(table, "ttft")
     assert len(at) <= 1600
     assert set(at[ttft > 5].astype(int).tolist()) == slow
     assert (np.diff(at) > 0).all()

@@ -1,0 +1,68 @@
+"""Figures of a gate as text: values with their unit, changes with their sign."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from harness.gate.result import GatedMeasure, GateResult
+from harness.judgement.measures import Unit
+
+__all__ = ["allowed_change", "change_text", "headline", "interval_text", "mean_value", "plain", "value_text"]
+
+# What XML forbids, terminals obey, or is a line's end to somebody; and the halves of characters that nobody can write.
+_NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def plain(text: str) -> str:
+    """Text from outside on one line, without characters that do more than stand there."""
+    return _NOT_PLAIN.sub("�", text)
+
+
+def value_text(value: float | None, unit: Unit) -> str:
+    """A value, three to four significant digits; a dash for none."""
+    if value is None:
+        return "–"
+    if unit == "s":
+        return f"{value * 1e3:,.4g} ms" if value < 10 else f"{value:,.4g} s"
+    if unit == "share":
+        return f"{value:.2%}"
+    if unit == "usd":
+        return f"${value:,.4g}"
+    return f"{value:,.4g} J" if unit == "joule" else f"{value:,.4g}/s"
+
+
+def mean_value(values: Sequence[float | None]) -> float | None:
+    """The mean over runs, to look at; what is judged is the mean of logarithms."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def change_text(change: float | None, unit: Unit) -> str:
+    """A change with its sign: per cent, or percentage points of a share."""
+    if change is None:
+        return "–"
+    digits = 2 if abs(change) < 0.1 else 1
+    return f"{change * 100:+.{digits}f}{' pp' if unit == 'share' else '%'}"
+
+
+def interval_text(measure: GatedMeasure) -> str:
+    """The 95 % interval of the change, or a dash."""
+    if measure.low is None or measure.high is None:
+        return "–"
+    return f"{change_text(measure.low, measure.unit)} … {change_text(measure.high, measure.unit)}"
+
+
+def allowed_change(measure: GatedMeasure) -> float:
+    """What is allowed, with the sign of a change for the worse."""
+    return measure.allowed if measure.better == "lower" else -measure.allowed
+
+
+def headline(result: GateResult) -> str:
+    """The answer in one line."""
+    sides = [_runs(sum(run.side == side for run in result.runs), side) for side in ("candidate", "baseline")]
+    return f"{result.answer}: {sides[0]} against {sides[1]}, {result.arrangement}"
+
+
+def _runs(num: int, side: str) -> str:
+    return f"{num} {side} run{'s' if num != 1 else ''}"

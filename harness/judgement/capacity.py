@@ -1,0 +1,54 @@
+"""When what there is was nearly all in use: the cap on requests in flight, the blocks of a KV cache, a GPU's time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from harness.gpu.samples import GpuSample, ServerSample
+from harness.judgement.windows import Finding
+from harness.store import Manifest
+from harness.table import Floats, Mask, Table
+
+__all__ = ["Series", "in_flight", "over", "series_of"]
+
+Series = tuple[Floats, Floats]  # instants in order, and the share in use from each to the next
+
+
+def in_flight(table: Table, manifest: Manifest) -> Series | None:
+    """Requests in flight as a share of the cap, from one send or end to the next; None: there was no cap, or no request."""
+    sent, done = table["sent_at"], table["done_at"]
+    there = ~np.isnan(sent)
+    if not manifest.max_in_flight or not there.any():
+        return None
+    ends = done[there & ~np.isnan(done)]  # one that was still open counts to the end
+    instants = np.concatenate([sent[there], ends])
+    steps = np.concatenate([np.ones(int(there.sum())), -np.ones(len(ends))])
+    order = np.lexsort((steps, instants))  # an end at the same instant comes first
+    return instants[order], np.cumsum(steps[order]) / manifest.max_in_flight
+
+
+def series_of(samples: Sequence[GpuSample | ServerSample], what: str) -> dict[str, Series]:
+    """By GPU its utilization, or by model the share of its KV blocks in use (`what`: gpu, kv_cache), where they were measured."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for sample in samples:
+        if what == "gpu" and isinstance(sample, GpuSample) and sample.utilization is not None:
+            points[f"GPU {sample.mig or sample.gpu}"].append((sample.at, sample.utilization))
+        if what == "kv_cache" and isinstance(sample, ServerSample) and sample.kv_cache_usage is not None:
+            points[f"KV cache of {sample.model or 'the server'}"].append((sample.at, sample.kv_cache_usage))
+    return {
+        name: (np.array([at for at, _ in each]), np.array([share for _, share in each]))
+        for name, each in ((name, sorted(found)) for name, found in points.items())
+    }
+
+
+def over(series: Series, limit: float) -> Iterator[Finding]:
+    """The stretches in which the share was at the limit or over it, each to the first instant at which it was not."""
+    instants, shares = series
+    high: Mask = np.concatenate([[False], shares >= limit - 1e-9, [False]])
+    turns = np.flatnonzero(high[1:] != high[:-1])
+    for first, last in zip(turns[0::2], turns[1::2], strict=True):
+        until = instants[min(last, len(instants) - 1)]
+        yield Finding(float(instants[first]), float(until), float(shares[first:last].max()))

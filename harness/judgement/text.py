@@ -1,0 +1,70 @@
+"""Objectives, latency budgets and alerts as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.judgement.measures import Measured
+from harness.judgement.quantities import shown
+from harness.judgement.results import Alert, NotWatched, ObjectiveResult, StageResult
+
+__all__ = ["judgement_lines", "measured_text"]
+
+_MOST_ALERTS = 10
+
+
+def judgement_lines(
+    objectives: Sequence[ObjectiveResult],
+    budgets: Sequence[StageResult] = (),
+    alerts: Sequence[Alert] = (),
+    not_watched: Sequence[NotWatched] = (),
+) -> list[str]:
+    """Answer, objective, measured value with its interval, number of samples, why. Nothing where there is nothing."""
+    rows = [
+        *(
+            (each.answer, _of_class(each), measured_text(each.measured), f"n {each.measured.num:,}", each.why)
+            for each in objectives
+        ),
+        *(
+            (each.answer, _budget(each), "–" if each.actual_s is None else shown(each.actual_s, "s"), "", each.why)
+            for each in budgets
+        ),
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    lines = [
+        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
+    ]
+    lines += [
+        f"ALERT  {round(each.from_s, 1):g} to {round(each.to_s, 1):g} s  {each.text}" for each in alerts[:_MOST_ALERTS]
+    ]
+    if len(alerts) > _MOST_ALERTS:
+        lines.append(f"ALERT  {len(alerts) - _MOST_ALERTS} more")
+    lines += [f"not watched: {each.kind}: {each.why}" for each in not_watched]
+    return [_printable(line.rstrip()) for line in lines]
+
+
+def measured_text(measured: Measured) -> str:
+    """`612 ms (588 ms to 701 ms)`; a dash where nothing is known, and an open end of the interval as +∞."""
+    if measured.infinite:
+        value = "+∞"
+    elif measured.value is None:
+        return "–"
+    else:
+        value = shown(measured.value, measured.unit)
+    if measured.low is None:
+        return value
+    high = "+∞" if measured.high is None else shown(measured.high, measured.unit)
+    return f"{value} ({shown(measured.low, measured.unit)} to {high})"
+
+
+def _of_class(result: ObjectiveResult) -> str:
+    return result.text if result.class_name is None else f"{result.class_name}: {result.text}"
+
+
+def _budget(result: StageResult) -> str:
+    return f"{result.of} p{result.percent:g}: {result.stage} <= {shown(result.budget_s, 's')}"
+
+
+def _printable(line: str) -> str:
+    """Names come from outside: nothing of them may move a terminal's cursor."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in line)

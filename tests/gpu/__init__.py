@@ -1,0 +1,1 @@
+"""GPU readings: readers, sampler, folds."""

@@ -1,0 +1,48 @@
+"""Forty texts that want to become part of a page. Whatever runs leaves `data-broken` on the document, or a line on the console."""
+
+from __future__ import annotations
+
+_DO = "document.documentElement.dataset.broken=1"
+
+PAYLOADS = (
+    f"<script>{_DO}</script>",
+    f"</script><script>{_DO}</script>",
+    f"</SCRIPT ><sCrIpT>{_DO}</ScRiPt>",
+    f"</style><script>{_DO}</script>",
+    f"--></title></style></table></pre><h1 id=broken onmouseover={_DO}>",
+    f"<!--<script>{_DO}",
+    f"<![CDATA[<script>{_DO}</script>]]>",
+    f"]]><script>{_DO}</script>",
+    f"<img src=x onerror={_DO}>",
+    f"<img/src/onerror={_DO}//",
+    f'"><img src=x onerror="{_DO}">',
+    f"'><svg/onload={_DO}>",
+    f"<svg><animate onbegin={_DO} attributeName=x dur=1s>",
+    f"<svg><script>{_DO}</script></svg>",
+    f"<math><mtext></mtext><mglyph><style><img src onerror={_DO}></style></mglyph></math>",
+    f"<body onload={_DO}>",
+    f"<details open ontoggle={_DO}>",
+    f"<input autofocus onfocus={_DO}>",
+    f"<video><source onerror={_DO}></video>",
+    f"<iframe srcdoc='<script>parent.{_DO}</script>'></iframe>",
+    f"<object data='data:text/html,<script>{_DO}</script>'></object>",
+    f"<a href='javascript:{_DO}'>name</a>",
+    f"<a xlink:href='javascript:{_DO}'>name</a>",
+    "<a href='https://attacker.example/'>name</a>",
+    "<base href='https://attacker.example/'>",
+    "<link rel=stylesheet href=https://attacker.example/x.css>",
+    "<meta http-equiv=refresh content='0;url=https://attacker.example/'>",
+    "<form action=https://attacker.example/><button>Send</button></form>",
+    "<template><b>x</b></template><plaintext>",
+    f'" onmouseover="{_DO}" x="',
+    f"' onfocus='{_DO}' autofocus x='",
+    "{{ 7 * 7 }}{% raw %}{# #}{{ self.__init__.__globals__ }}",
+    "${7*7} #{7*7} <%= 7*7 %> %{x} %{customdata[0]} $x^2$",
+    f"\\u003cscript\\u003e{_DO}\\u003c/script\\u003e",
+    f"&lt;script&gt;{_DO}&lt;/script&gt;&#60;b&#62;&amp;",
+    f"\u2028\u2029</script>\u2028{_DO}//\u2029",
+    "\u202ereversed\u202c \u2066isolated\u2069 \u200bzero\u200d\ufeff",
+    "nul\x00byte\x1b[31mred\x07\x08\x7f",
+    f'","x":"</script><script>{_DO}</script>',
+    f"expression({_DO}) url(javascript:{_DO}) </title><title>",
+)
