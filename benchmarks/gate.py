@@ -177,9 +177,10 @@ def card(num: int) -> str:
 
 def main() -> None:
     num = int(sys.argv[1]) if len(sys.argv) > 1 else _REPLAYS
+    tables = card(num)
     before, _, rest = _PAGE.read_text().partition(_BEGIN)
     after = rest.partition(_END)[2]
-    _PAGE.write_text(f"{before}{_BEGIN}\n{card(num)}{_END}{after}")
+    _PAGE.write_text(f"{before}{_BEGIN}\n{tables}{_END}{after}")
 
 
 if __name__ == "__main__":

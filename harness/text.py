@@ -10,7 +10,8 @@ from harness.delivery import Delivery
 from harness.doctor.certificate import certificate_text
 from harness.goodput import Goodput
 from harness.gpu.text import gpu_lines
-from harness.judgement.text import judgement_lines
+from harness.judgement.results import ObjectiveResult, StageResult
+from harness.judgement.text import answer_line, judgement_lines
 from harness.quantiles import Distribution, samples_needed
 from harness.summary import Summary
 
@@ -27,6 +28,7 @@ METRIC_NAMES = {
     "e2e_unthrottled": "E2E without throttle time",
     "connect": "connect",
 }
+_WIDTH = 120
 _SHOWN = ("ttft", "itl", "tpot", "e2e")
 _COLUMNS = (50.0, 90.0, 95.0, 99.0)
 
@@ -51,10 +53,10 @@ def percentile_cell(metric: Distribution, percent: float) -> str:
 
 def summary_text(summary: Summary, width: int | None = None) -> str:
     """The run in a dozen lines: verdict first, then the scenario's own answer. Sentences are broken at `width` columns, if given."""
-    lines = ["", f"{summary.verdict.answer}: {'; '.join(summary.verdict.reasons)}", ""]
+    lines = ["", f"{summary.verdict.answer}: {_why(summary)}", ""]
     if summary.conclusion:
         lines += [*(f"  {line}" for line in summary.conclusion), ""]
-    judged = judgement_lines(summary.objectives, summary.budgets, summary.alerts, summary.not_watched)
+    judged = judgement_lines(summary.objectives, summary.budgets, summary.alerts, summary.not_watched, width or _WIDTH)
     if judged:
         lines += [*(f"  {line}" for line in judged), ""]
     for name, text in _headlines(summary):
@@ -75,6 +77,15 @@ def summary_text(summary: Summary, width: int | None = None) -> str:
         example = f": {error.example[:100]}" if error.example else ""
         lines.append(f"  {error.num:>6} x {error.outcome}/{error.kind}{example}")
     return "\n".join(lines)
+
+
+def _why(summary: Summary) -> str:
+    """The reasons; those that stand in the table of objectives are only counted here."""
+    results: list[ObjectiveResult | StageResult] = [*summary.objectives, *summary.budgets]
+    counted = answer_line(summary.verdict.answer, results)
+    whys = {each.why for each in results}
+    own = [reason for reason in summary.verdict.reasons if not any(reason.endswith(why) for why in whys)]
+    return "; ".join([*own, counted] if counted else summary.verdict.reasons)
 
 
 def _broken(text: str, width: int | None) -> list[str]:

@@ -214,7 +214,7 @@ def _row(each: GpuSeries, fields: Sequence[str]) -> list[str]:
 
 def _server_tables(report: GpuReport) -> list[TextTable]:
     rows = [
-        [model or MISSING, name.replace("_", " "), f"{value:,.4g}"]
+        [model or MISSING, name.replace("_", " "), f"{value:,.4g}" if abs(value) < 10_000 else count(value)]
         for model, values in report.servers.items()
         for name, value in values.items()
     ]

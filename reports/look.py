@@ -141,7 +141,7 @@ def _extent(event: Event, buckets: Buckets) -> tuple[float, float]:
 
 
 def _event_text(event: Event) -> str:
-    return (f"fault: {event.text}" if event.kind == "fault" else event.text)[:40]
+    return (f"fault: {event.text}" if event.kind == "fault" else event.text)[:60]
 
 
 def _fits_right(event: Event, buckets: Buckets) -> bool:

@@ -44,15 +44,15 @@ def replica_section(view: View) -> list[Section]:
     table = view.run.table
     replicas = _replicas(table)
     charts = []
-    if np.nan_to_num(table["queue_s"]).any():
+    if np.nan_to_num(view.queue).any():
         charts.append(_queue_chart(view))
     if len(replicas) > 1:
         charts.append(_replica_chart(view, replicas))
-    tables = [_replica_table(table, replicas, view.stack)] if replicas else []
+    tables = [_replica_table(view, replicas)] if replicas else []
     tables += stack_tables(view.stack)
     if not charts and not tables:
         return []
-    note = "As the server says: in its records and headers, and in what a simulated stack counted."
+    note = "As the server says: in its answers, in the mock's ledger, and in what a simulated stack counted."
     return [Section("replicas", "Queue and replicas", note, charts, tables, wide=True)]
 
 
@@ -72,7 +72,7 @@ def _replicas(table: Table) -> list[_Replica]:
 
 def _queue_chart(view: View) -> Chart:
     table, buckets = view.run.table, view.wide_buckets
-    over_time = series.distributions_over_time(table["queue_s"], table["intended_at"], buckets)
+    over_time = series.distributions_over_time(view.queue, table["intended_at"], buckets)
     figure = timed("ms in a queue", buckets, view.phases, view.events)
     for percent, colour, dash, symbol in ((50.0, BLUE, "solid", "circle"), (90.0, RED, "dash", "square")):
         values = [metric.at(percent) for metric in over_time]
@@ -132,13 +132,13 @@ def _busy_figure(view: View, buckets: Buckets, drawn: Sequence[_Replica], busy: 
     return figure
 
 
-def _replica_table(table: Table, replicas: Sequence[_Replica], stack: Mapping[str, Any]) -> TextTable:
-    told, total = _told(stack), sum(int(each.rows.sum()) for each in replicas)
+def _replica_table(view: View, replicas: Sequence[_Replica]) -> TextTable:
+    table, told, total = view.run.table, _told(view.stack), sum(int(each.rows.sum()) for each in replicas)
     rows = []
     for each in replicas[:_MOST]:
         ok = each.rows & table.is_outcome("ok")
         ttft = distribution((table["first_token_at"] - table["intended_at"])[ok])
-        queue = distribution(table["queue_s"][each.rows])
+        queue = distribution(view.queue[each.rows])
         output = table["num_output_tokens"][ok]
         rows.append(
             [

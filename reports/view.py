@@ -8,10 +8,11 @@ from typing import Any
 
 from harness.gpu.samples import GpuSample, ServerSample
 from harness.summary import RunData, Summary
-from harness.table import Table
+from harness.table import Floats, Table
 from reports import series
 from reports.buckets import Buckets, time_buckets
 from reports.events import Event, events_of, read_stack
+from reports.queueing import queue_times
 
 __all__ = ["Readings", "View", "view_of"]
 
@@ -29,8 +30,8 @@ class Readings:
 
 @dataclass(frozen=True)
 class View:
-    """`measured` are the rows that the summary's metrics are of, `buckets` for counts and `wide_buckets` for percentiles; `stack` is
-    what the policies of a simulated stack did, empty where there is none."""
+    """`measured` are the rows that the summary's metrics are of, `buckets` for counts and `wide_buckets` for percentiles; `queue`
+    how long each row of the run waited in the server; `stack` is what the policies of a simulated stack did, empty where there is none."""
 
     run: RunData
     summary: Summary
@@ -39,6 +40,7 @@ class View:
     wide_buckets: Buckets
     phases: Sequence[series.Phase]
     events: Sequence[Event]
+    queue: Floats
     stack: Mapping[str, Any]
     readings: Readings
 
@@ -56,6 +58,7 @@ def view_of(run: RunData, summary: Summary, readings: Readings) -> View:
         wide_buckets=time_buckets(run, at_least_s=min(span / 10, _SAMPLES_PER_BUCKET * span / max(1, num_ok))),
         phases=series.phases(run.table),
         events=events_of(run, summary, stack),
+        queue=queue_times(run.table, run.directory.path / "ledger.jsonl"),
         stack=stack,
         readings=readings,
     )

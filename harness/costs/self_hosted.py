@@ -61,7 +61,7 @@ def add_month(bill: Bill, num_answered: int, num_gpus: int | None) -> None:
         copies = ceil(round(bill.month_requests / (rate * HOURS_A_MONTH), 9))
         bill.gpu_month_usd = copies * HOURS_A_MONTH * bill.gpu_usd_per_hour
         words.append(
-            f"at the {rate / 3600:,.3g} a second that were answered here {_gpus(num_gpus)} are needed {copies:,} times, for "
+            f"at the {rate / 3600:,.3g} a second that were answered here it takes {copies:,} x {_gpus(num_gpus)} for "
             f"{HOURS_A_MONTH:g} hours"
         )
     if bill.usd is None:

@@ -85,9 +85,9 @@ def _in_time(candidates: Sequence[JudgedRun], baselines: Sequence[JudgedRun]) ->
     pairs = _neighbours(placed)
     drift, notes = None, []
     if abs(apart) > _FARTHEST + _ROUNDING:
-        later = "candidate" if apart > 0 else "baseline"
+        later, earlier = ("candidate", "baseline") if apart > 0 else ("baseline", "candidate")
         drift = (
-            f"the {later} ran after the other ({order}), so a drift of the machine cannot be told from a change; "
+            f"the {later} ran after the {earlier} ({order}), so a drift of the machine cannot be told from a change; "
             "run them interleaved: ABBA ABBA …"
         )
     elif abs(apart) > 0.5:

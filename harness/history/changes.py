@@ -7,9 +7,13 @@ step   the largest |t| of all ways to cut the series in two (Worsley, 1979, On t
 bump   the largest |t| of all stretches against what lies around them, for a level that came and went (Olshen et al., 2004, circular
        binary segmentation)
 
-Both take the largest of many, so their p-values are not Student's: they are counted in series of keyed normal noise, of the same
-length, whose values only their ranks matter of. A long series is looked at through windows, as Hunter does (Fleming et al., 2023), so
+Both take the largest of many, so their p-values are not Student's: they are counted in series of keyed normal noise of the same
+length (neither depends on the noise's size). A long series is looked at through windows, as Hunter does (Fleming et al., 2023), so
 that what was years ago does not drown a change of last week.
+
+Measured with 4 % noise, 1,500 series each (apache-otava 0.8.0 on the same series in brackets): a point in 4.5 % (3.2 %) of stable series
+of 40; a step of 10 % found within two nights of its place in 97.1 % (95.7 %), first seen after a median of 2 (3) nights; a bump of six
+nights found at both ends in 81 % (8 %). With noise as heavy-tailed as Student's with 3 degrees of freedom, a point in 8.5 % (6.1 %).
 """
 
 from __future__ import annotations

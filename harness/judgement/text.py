@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from harness.judgement.measures import Measured
 from harness.judgement.quantities import shown
 from harness.judgement.results import Alert, NotWatched, ObjectiveResult, StageResult
 
-__all__ = ["judgement_lines", "measured_text"]
+__all__ = ["answer_line", "judgement_lines", "measured_text"]
 
 _MOST_ALERTS = 10
 
@@ -18,29 +19,49 @@ def judgement_lines(
     budgets: Sequence[StageResult] = (),
     alerts: Sequence[Alert] = (),
     not_watched: Sequence[NotWatched] = (),
+    width: int = 120,
 ) -> list[str]:
-    """Answer, objective, measured value with its interval, number of samples, why. Nothing where there is nothing."""
+    """Answer, objective, measured value with its interval, number of samples; under what is not met, why, broken at `width` columns.
+    Nothing where there is nothing."""
     rows = [
         *(
-            (each.answer, _of_class(each), measured_text(each.measured), f"n {each.measured.num:,}", each.why)
+            (_row(each.answer, _of_class(each), measured_text(each.measured), f"n {each.measured.num:,}"), each.why)
             for each in objectives
         ),
         *(
-            (each.answer, _budget(each), "–" if each.actual_s is None else shown(each.actual_s, "s"), "", each.why)
+            (
+                _row(each.answer, _budget(each), "–" if each.actual_s is None else shown(each.actual_s, "s"), ""),
+                each.why,
+            )
             for each in budgets
         ),
     ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
-    lines = [
-        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
-    ]
-    lines += [
-        f"ALERT  {round(each.from_s, 1):g} to {round(each.to_s, 1):g} s  {each.text}" for each in alerts[:_MOST_ALERTS]
-    ]
+    widths = [max((len(row[column]) for row, _ in rows), default=0) for column in range(4)]
+    lines: list[str] = []
+    for row, why in rows:
+        lines.append("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)))
+        if row[0] != "PASS":
+            lines += [f"{'':{widths[0] + 2}}{part}" for part in wrap(why, max(40, width - widths[0] - 4))]
+    lines += [f"ALERT  {each.from_s:g} to {each.to_s:g} s  {each.text}" for each in alerts[:_MOST_ALERTS]]
     if len(alerts) > _MOST_ALERTS:
         lines.append(f"ALERT  {len(alerts) - _MOST_ALERTS} more")
     lines += [f"not watched: {each.kind}: {each.why}" for each in not_watched]
     return [_printable(line.rstrip()) for line in lines]
+
+
+def answer_line(answer: str, results: Sequence[ObjectiveResult | StageResult]) -> str | None:
+    """An answer that the objectives gave, in one line: how many of them; None where it has another reason."""
+    num = sum(each.answer == answer for each in results)
+    if answer == "PASS" or not num:
+        return None
+    return f"{num} of {len(results)} objectives and budgets {_ANSWERS[answer]}"
+
+
+_ANSWERS = {"FAIL": "broken", "INCONCLUSIVE": "can neither be called met nor broken yet"}
+
+
+def _row(*cells: str) -> tuple[str, ...]:
+    return cells
 
 
 def measured_text(measured: Measured) -> str:

@@ -66,7 +66,7 @@ def test_a_month_of_gpus_is_explained() -> None:
     report = GpuReport(source="nvml", gpus=[_GPU, _GPU])
     found = bill_of(_an_hour(), None, gpu=report, gpu_price_per_hour=8.0, month_requests=26e6)
     assert found.month_why == (
-        "26,000,000 requests a month: at the 1 a second that were answered here its 2 GPUs are needed 10 times, for 730 hours"
+        "26,000,000 requests a month: at the 1 a second that were answered here it takes 10 x its 2 GPUs for 730 hours"
     )
 
 

@@ -64,19 +64,22 @@ class Chromium:
 
     # -- what a reader does ------------------------------------------------------------------------------
 
-    def open(self, url: str, *, width: int = 1280, dark: bool = False) -> None:
+    def open(self, url: str) -> None:
         """Open a page, and wait until it has been loaded and drawn."""
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        self.look(dark=dark)
+        self.look()
         self.heard, self._events = [], []
         self._call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._read()
-        # Two frames later everything that the scripts began has been painted.
+        self.settle()
+
+    def settle(self) -> None:
+        """Two frames later everything that the scripts began has been painted."""
         self.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))")
 
-    def look(self, *, dark: bool = False, media: str = "") -> None:
-        """As on a dark screen, or on paper."""
+    def look(self, *, width: int = 1280, dark: bool = False, media: str = "") -> None:
+        """At this width, on a dark screen, or on paper."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._call("Emulation.setEmulatedMedia", media=media, features=features)
 

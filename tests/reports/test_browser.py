@@ -30,6 +30,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _written(folder / "report.html", render(*whole(folder / "run", str)))
 
 
+@pytest.fixture(scope="module")
+def reader(browser: Chromium, page: Path) -> Chromium:
+    """A browser that has the page open; the tests that take it go on where the last one stopped."""
+    browser.open(page.as_uri())
+    return browser
+
+
 def _written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
@@ -44,60 +51,58 @@ def _assert_drawn(browser: Chromium, page: Path) -> None:
     assert browser.heard == []
 
 
-def test_every_chart_is_drawn_with_its_marks(browser: Chromium, page: Path) -> None:
-    browser.open(page.as_uri())
-    _assert_drawn(browser, page)
-    shown = browser.ask("[...document.querySelectorAll('svg text')].map(e => e.textContent)")
+def test_every_chart_is_drawn_with_its_marks(reader: Chromium, page: Path) -> None:
+    _assert_drawn(reader, page)
+    shown = reader.ask("[...document.querySelectorAll('svg text')].map(e => e.textContent)")
     for words in ("fault: fault", "warm-up, in no metric", "error rate: alert", "saved: saving", "p95"):
         assert words in shown, words
 
 
+def test_mouse_and_keys(reader: Chromium) -> None:
+    reader.press("Tab")
+    reader.press("Enter")
+    assert reader.ask("location.hash") == "#verdict"
+    table = "document.querySelector('#load-chart details').open"
+    assert not reader.ask(table)
+    reader.click("#load-chart summary")
+    assert reader.ask(table)
+    reader.click("#load-chart summary")
+    assert not reader.ask(table)
+    reader.click("nav a[href='#cost']")
+    assert reader.ask("location.hash") == "#cost"
+    reader.click("#distribution-chart .legendtoggle")  # hides a curve
+    reader.ask("new Promise(done => setTimeout(done, 600))")  # plotly waits for a second click
+    assert reader.ask("document.querySelector('#distribution-chart .plot').data[0].visible") == "legendonly"
+    assert reader.heard == []
+
+
+def test_dark_and_light_differ_and_paper_is_light(reader: Chromium) -> None:
+    colours, table = {}, "document.querySelector('#load-chart table').checkVisibility()"
+    for name, dark, media in (("light", False, ""), ("dark", True, ""), ("paper", True, "print")):
+        reader.look(dark=dark, media=media)
+        reader.settle()
+        ink = reader.ask(_COLOUR.format("#load-chart .xtick text", "fill"))
+        colours[name] = reader.ask(_COLOUR.format("body", "backgroundColor")), ink
+        assert reader.ask(table) == (name == "paper")  # what a screen folds away
+    assert len({paper for paper, _ in colours.values()}) == 3
+    assert len({ink for _, ink in colours.values()}) == 3
+    assert colours["paper"] == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
+    assert reader.ask(_COLOUR.format("nav", "display")) == "none"
+    reader.look()
+    assert reader.heard == []
+
+
 @pytest.mark.parametrize("width", [1280, 400])
-def test_nothing_but_a_table_scrolls_sideways(width: int, browser: Chromium, page: Path) -> None:
-    browser.open(page.as_uri(), width=width)
-    _assert_drawn(browser, page)
-    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
-    assert browser.ask("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('nav'))")
+def test_nothing_but_a_table_scrolls_sideways(width: int, reader: Chromium, page: Path) -> None:
+    reader.look(width=width)
+    reader.settle()
+    _assert_drawn(reader, page)
+    assert reader.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert reader.ask("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('nav'))")
     wide = (
         "[...document.querySelectorAll('.plot svg')].filter(e => e.getBoundingClientRect().right > innerWidth).length"
     )
-    assert browser.ask(wide) == 0
-
-
-def test_mouse_and_keys(browser: Chromium, page: Path) -> None:
-    browser.open(page.as_uri())
-    browser.press("Tab")
-    browser.press("Enter")
-    assert browser.ask("location.hash") == "#verdict"
-    table = "document.querySelector('#load-chart details').open"
-    assert not browser.ask(table)
-    browser.click("#load-chart summary")
-    assert browser.ask(table)
-    browser.click("nav a[href='#cost']")
-    assert browser.ask("location.hash") == "#cost"
-    # The chart's legend hides a curve; the page has a verdict's colour and word.
-    browser.click("#distribution-chart .legendtoggle")
-    browser.ask("new Promise(done => setTimeout(done, 600))")  # plotly waits for a second click
-    assert browser.ask("document.querySelector('#distribution-chart .plot').data[0].visible") == "legendonly"
-    assert browser.heard == []
-
-
-def test_dark_and_light_differ_and_paper_is_light(browser: Chromium, page: Path) -> None:
-    colours = {}
-    for dark in (False, True):
-        browser.open(page.as_uri(), dark=dark)
-        _assert_drawn(browser, page)
-        ink = browser.ask(_COLOUR.format("#load-chart .xtick text", "fill"))
-        colours[dark] = browser.ask(_COLOUR.format("body", "backgroundColor")), ink
-    assert colours[False][0] != colours[True][0]
-    assert colours[False][1] != colours[True][1]
-    table = "document.querySelector('#load-chart table').checkVisibility()"
-    assert not browser.ask(table)
-    browser.look(dark=True, media="print")
-    assert browser.ask(table)  # what a screen folds away
-    assert browser.ask(_COLOUR.format("body", "backgroundColor")) == "rgb(255, 255, 255)"
-    assert browser.ask(_COLOUR.format("nav", "display")) == "none"
-    browser.look()
+    assert reader.ask(wide) == 0
 
 
 def test_an_empty_run_is_drawn(browser: Chromium, tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from harness.judgement.results import Alert
 from harness.records import RecordFile
 from harness.summary import load_run, summarize
+from harness.table import tabulate
 from reports.buckets import Buckets
 from reports.events import Event, events_of, events_table, ledger_faults, read_stack, stack_faults
 from reports.look import timed
+from reports.queueing import queue_times
 from tests.harness.builders import header, record, write_run
 
 
@@ -111,3 +114,17 @@ def test_events_and_their_names_do_not_cover_each_other() -> None:
     for spans in lanes.values():
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
     assert max(shape["y1"] for shape in layout["shapes"]) <= 1.0
+
+
+def test_queueing_is_the_records_or_the_ledgers(tmp_path: Path) -> None:
+    entries = [{"client_request_id": f"run-1-{n}", "queue_s": n / 10} for n in (0, 2, 7)]
+    path = _ledger(tmp_path / "ledger.jsonl", entries, torn=b'{"client_request_id": "run-1-1", "queue')
+    silent = tabulate(record(n) for n in range(4))
+    found = queue_times(silent, path)
+    assert np.isnan(found).tolist() == [False, True, False, True]
+    assert found[[0, 2]].tolist() == [0.0, 0.2]
+    told = tabulate(record(n, queue_s=0.5) for n in range(4))
+    assert queue_times(told, path).tolist() == [0.5] * 4
+    assert np.isnan(queue_times(silent, tmp_path / "none")).all()
+    (tmp_path / "broken").write_bytes(b"no json\n")
+    assert np.isnan(queue_times(silent, tmp_path / "broken")).all()

@@ -36,6 +36,7 @@ def test_the_knee_of_a_queue_lies_where_kneedle_puts_it() -> None:
         ([1, 2, 3, 4], [1, 2, 3, 4]),  # a straight line
         ([1, 2, 3, 4], [5, 5, 5, 5]),  # it does not grow
         ([2, 2, 2, 2], [1, 2, 3, 4]),  # one rate
+        ([1, 2, 3, 4], [1, 1.9, 2.9, 4]),  # it bends less than a step between two rates
         ([1, 2, 3, 4, 5], [1, 6, 8, 9, 9.5]),  # it grows ever less
     ],
 )
