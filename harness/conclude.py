@@ -33,7 +33,7 @@ def conclude(directory: RunDirectory, *, slo: Path | None = None) -> int:
     data = load_run(directory)
     summary = summarize(data)
     directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
-    write_facts_of_data(data)
+    write_facts_of_data(data, objectives=summary.objectives)
     page = write_report(data, summary)
     print(summary_text(summary, get_terminal_size().columns if sys.stdout.isatty() else None))
     stack = directory.path / "stack.json"

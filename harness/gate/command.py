@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.errors import UsageError
-from harness.gate.decide import gate
+from harness.gate.decide import gate, gate_objectives
 from harness.gate.facts import JudgedRun, facts_of_data, fresh_facts
 from harness.gate.github import annotations_of, step_summary
 from harness.gate.junit import junit_xml
@@ -55,9 +55,7 @@ def run_gate(
 
 
 def baselines_of(candidates: Sequence[Path], baselines: Sequence[Path]) -> list[Path]:
-    if not candidates or not baselines:
-        raise UsageError("a gate needs runs on both sides: harness gate RUN... --baseline RUN...")
-    return baseline_runs(baselines, candidates)
+    return baseline_runs(baselines, candidates) if baselines and candidates else []
 
 
 def gate_runs(candidates: Sequence[Path], baselines: Sequence[Path], slo: Path | None = None) -> GateResult:
@@ -69,7 +67,13 @@ def gate_runs(candidates: Sequence[Path], baselines: Sequence[Path], slo: Path |
         asked = load_slo(slo)
     rule = Rule() if asked is None else Rule.of(asked.gate.measures, asked.gate.allowed)
     reader = _Reader(rule, asked)
+    if not candidates or not (baselines or reader.has_objectives):
+        raise UsageError(
+            "a gate needs runs, and something to judge them by: harness gate RUN... --baseline RUN..., or --slo FILE with objectives"
+        )
     read = [reader.read(open_run(path), with_objectives=True) for path in candidates]
+    if not baselines:
+        return gate_objectives(read, reader.objectives)
     return gate(read, [reader.read(open_run(path)) for path in baselines], rule, reader.objectives)
 
 
@@ -81,10 +85,17 @@ class _Reader:
         self._names = rule.names
         self._slo = slo if slo is not None and slo.objectives else None
 
+    @property
+    def has_objectives(self) -> bool:
+        return self._slo is not None
+
     def read(self, directory: RunDirectory, *, with_objectives: bool = False) -> JudgedRun:
         slo = self._slo if with_objectives else None
         manifest = directory.manifest()
         facts = fresh_facts(directory, self._names)
+        if facts is not None and slo is not None and facts.slo == slo.plain():
+            self.objectives.append(facts.objectives)  # by this very file
+            slo = None
         if slo is None and facts is not None:
             return JudgedRun(directory.name, manifest, facts)
         if not any(directory.path.glob("records-*.jsonl")):

@@ -23,7 +23,7 @@ from harness.gate.series import Series, series_of
 from harness.judgement.results import ObjectiveResult
 from harness.verdict import EXIT_CODES
 
-__all__ = ["gate"]
+__all__ = ["gate", "gate_objectives"]
 
 
 def gate(
@@ -61,6 +61,28 @@ def gate(
         measures=measures,
         objectives=joined,
         left_out=left_out,
+    )
+
+
+def gate_objectives(candidates: Sequence[JudgedRun], objectives: Sequence[Sequence[ObjectiveResult]]) -> GateResult:
+    """Judge runs by objectives alone: there is no baseline, so nothing is said about having got worse."""
+    invalid, joined = _invalid(candidates, []), over_runs(objectives)
+    if invalid:
+        _withdraw(joined)
+    answer, reasons = _overall(invalid, [], joined)
+    return GateResult(
+        answer=answer,
+        exit_code=EXIT_CODES[answer],
+        reasons=reasons,
+        notes=["there is no baseline: whether it got worse was not asked"],
+        arrangement="without a baseline",
+        order="",
+        paired=False,
+        num_relabellings=0,
+        runs=_runs(candidates, "candidate"),
+        measures=[],
+        objectives=joined,
+        left_out={},
     )
 
 
@@ -130,7 +152,8 @@ def _overall(
                 whys.setdefault(each.why, []).append(name)
         if whys:
             return answer, [f"{', '.join(names)}: {why}" for why, names in whys.items()]
-    return "PASS", [f"{len(measures)} measures proven not to be worse than allowed"]
+    met = [f"{len(measures)} measures proven not to be worse than allowed"] if measures else []
+    return "PASS", [*met, *([f"{len(objectives)} objectives met"] if objectives else [])]
 
 
 def _notes(candidates: Sequence[JudgedRun], baselines: Sequence[JudgedRun], arrangement: Arrangement) -> list[str]:

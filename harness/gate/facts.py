@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from harness.errors import RunError
 from harness.gpu.samples import GpuReport
 from harness.judgement.measures import Measured
 from harness.judgement.measuring import Subject, measure
+from harness.judgement.results import ObjectiveResult
 from harness.metrics.latencies import LATENCIES
 from harness.store import Manifest, RunDirectory
 from harness.summary import RunData, instrument_of, load_run
@@ -47,7 +49,8 @@ KEPT_MEASURES: tuple[str, ...] = (
 class RunFacts(msgspec.Struct, kw_only=True):
     """`facts.json`. `state` and `reasons` are the instrument's (`harness.instrument`), NONE for a run in virtual time.
 
-    `num_requests` have a record and lie after the warm-up. `measures` are of those, by name.
+    `num_requests` have a record and lie after the warm-up. `measures` are of those, by name. `objectives`: what
+    became of those of `slo`, which the run was judged by.
     """
 
     schema_version: int = _SCHEMA
@@ -57,6 +60,8 @@ class RunFacts(msgspec.Struct, kw_only=True):
     reasons: list[str]
     num_requests: int
     measures: dict[str, Measured]
+    slo: dict[str, Any] | None = None
+    objectives: list[ObjectiveResult] = []
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,12 @@ def write_facts(directory: RunDirectory, gpu: GpuReport | None = None) -> Path:
     return write_facts_of_data(load_run(directory), gpu)
 
 
-def write_facts_of_data(run: RunData, gpu: GpuReport | None = None) -> Path:
-    """The same for a run that has been read already."""
-    content = msgspec.json.format(msgspec.json.encode(facts_of_data(run, gpu=gpu)), indent=1)
+def write_facts_of_data(run: RunData, gpu: GpuReport | None = None, objectives: Sequence[ObjectiveResult] = ()) -> Path:
+    """The same for a run that has been read already; `objectives`: what became of those in its manifest."""
+    facts = facts_of_data(run, gpu=gpu)
+    if objectives:
+        facts.slo, facts.objectives = run.manifest.slo, list(objectives)
+    content = msgspec.json.format(msgspec.json.encode(facts), indent=1)
     return run.directory.write_atomically(FACTS_FILE, content)
 
 

@@ -60,8 +60,9 @@ def allowed_change(measure: GatedMeasure) -> float:
 
 def headline(result: GateResult) -> str:
     """The answer in one line."""
-    sides = [_runs(sum(run.side == side for run in result.runs), side) for side in ("candidate", "baseline")]
-    return f"{result.answer}: {sides[0]} against {sides[1]}, {result.arrangement}"
+    candidates, baselines = (sum(run.side == side for run in result.runs) for side in ("candidate", "baseline"))
+    against = f" against {_runs(baselines, 'baseline')}" if baselines else ""
+    return f"{result.answer}: {_runs(candidates, 'candidate')}{against}, {result.arrangement}"
 
 
 def _runs(num: int, side: str) -> str:

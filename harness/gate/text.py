@@ -15,7 +15,9 @@ _MOST_REASONS = 12
 
 def gate_text(result: GateResult) -> str:
     """The answer, why, and a line for each measure and objective. Text from outside is made plain."""
-    lines = ["", headline(result), "", *_reasons(result.reasons)]
+    lines = ["", headline(result), ""]
+    if result.measures or result.answer == "INVALID":  # else they are said of each objective below
+        lines += _reasons(result.reasons)
     if result.measures:
         lines += ["", *_table([_COLUMNS, *map(_row, result.measures)])]
         lines += ["", "  detectable: the smallest change that nine in ten gates like this one would have called worse"]

@@ -32,6 +32,7 @@ MEASURES = (
     "e2e_p99(ok)", "queue_p50(ok)", "request_rate", "output_rate", "error_rate", "throttle_rate", "goodput", "cost_per_request",
     "cost_per_mtok", "cost_per_good", "cache_hit_rate", "cached_share", "gpu_utilization", "gpu_energy_per_token",
 )  # fmt: skip
+_MOST_SAID = 6
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def compared(paths: Sequence[Path], *, anyway: bool = False, measures: Sequence[
         for text in differences(manifests[0], other)
     )
     if forbidden and not anyway:
-        raise UsageError(f"these runs cannot be compared: {'; '.join(forbidden)}. --anyway makes the page all the same")
+        more = f"; and {len(forbidden) - _MOST_SAID} more" if len(forbidden) > _MOST_SAID else ""
+        said = f"{'; '.join(forbidden[:_MOST_SAID])}{more}"
+        raise UsageError(f"these runs cannot be compared: {said}. --anyway makes the page all the same")
     sides = tuple(_side(letter, load_run(each)) for letter, each in zip(LETTERS, directories, strict=False))
     found = (_row(measure, sides) for measure in asked)
     return Comparison(sides, tuple(row for row in found if row), tuple(differing_fields(manifests)), forbidden)

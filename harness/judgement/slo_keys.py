@@ -165,12 +165,6 @@ class GateKeys(Keys):
     allowed: dict[str, Allowed] = Field(default_factory=dict)
     measures: list[MeasureName] = Field(default_factory=list)
 
-    def allowance(self, measure: str) -> float | None:
-        """By what share this measure may get worse; what is said of `ttft_p99` holds for `ttft_p99(ok)` too. None: not said."""
-        name = parse_measure(measure).name
-        named = (name, name.removesuffix("(ok)"), "default")
-        return next((self.allowed[each] for each in named if each in self.allowed), None)
-
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:

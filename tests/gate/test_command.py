@@ -11,6 +11,7 @@ from junitparser import JUnitXml
 
 from benchmarks.gate_replays import golden_like
 from harness.arrivals.curves import steady
+from harness.conclude import conclude
 from harness.errors import HarnessError, RunError, UsageError
 from harness.gate.command import gate_runs, run_gate
 from harness.gate.facts import write_facts
@@ -125,8 +126,8 @@ def test_lost_records_are_invalid(golden: list[Path], slow: list[Path], tmp_path
 def test_what_makes_no_sense_is_refused(golden: list[Path], slow: list[Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", [[record(number) for number in range(10)]], scenario="other")
     cases: list[tuple[list[Path], list[Path], type[HarnessError], str]] = [
-        ([], golden, UsageError, "runs on both sides"),
-        (slow, [], UsageError, "runs on both sides"),
+        ([], golden, UsageError, "a gate needs runs"),
+        (slow, [], UsageError, "something to judge them by"),
         ([tmp_path / "nowhere"], golden, RunError, "nowhere"),
         ([other.path], golden, UsageError, "they differ in clock: virtual and real; "),
         ([slow[0], slow[0]], golden, UsageError, "count twice"),
@@ -140,3 +141,36 @@ def test_what_makes_no_sense_is_refused(golden: list[Path], slow: list[Path], tm
     slo.write_text("gate: {measures: [speed]}\n")
     with pytest.raises(HarnessError, match="speed"):
         run_gate(slow, golden, slo=slo, environ={})
+
+
+def test_without_a_baseline_objectives_alone_are_judged(
+    golden: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slo = tmp_path / "slo.yaml"
+    slo.write_text("objectives: [e2e_p50 < 20 s, ttft_p50 < 1 ms]\n")
+    code = run_gate(golden[:3], [], slo=slo, junit=tmp_path / "gate.xml", environ={})
+    shown = capsys.readouterr().out
+    assert code == 1
+    assert "3 candidate runs, without a baseline" in shown
+    result = gate_runs(golden[:3], [], slo)
+    assert [(each.text, each.answer) for each in result.objectives] == [
+        ("e2e_p50 < 20 s", "PASS"),
+        ("ttft_p50 < 1 ms", "FAIL"),
+    ]
+    assert (result.measures, JUnitXml.fromfile(str(tmp_path / "gate.xml")).failures) == ([], 2)  # the answer, the objective
+    with pytest.raises(UsageError, match="something to judge them by"):
+        gate_runs(golden[:1], [])
+
+
+def test_a_run_that_was_judged_by_this_very_file_is_not_read_again(tmp_path: Path) -> None:
+    """Its facts say what became of the objectives, also when the records are gone; by another file they would be needed."""
+    slo, other = tmp_path / "slo.yaml", tmp_path / "other.yaml"
+    slo.write_text("objectives: [e2e_p50 < 20 s]\n")
+    other.write_text("objectives: [e2e_p50 < 19 s]\n")
+    run = _simulate("golden", tmp_path)[0]
+    assert conclude(open_run(run), slo=slo) == 0
+    for path in run.glob("records-*.jsonl"):
+        path.unlink()
+    assert gate_runs([run], [], slo).answer == "PASS"
+    with pytest.raises(UsageError, match="has no records"):
+        gate_runs([run], [], other)

@@ -16,7 +16,7 @@ from harness.judgement.limits import parse_limit
 from harness.judgement.measures import Unit
 from harness.judgement.quantities import parse_quantity, parse_share, shown
 from harness.judgement.slo import Slo, load_slo, slo_of
-from harness.judgement.slo_keys import CapacityKeys, CostSpikeKeys, ErrorRateKeys, GateKeys, LatencyKeys
+from harness.judgement.slo_keys import CapacityKeys, CostSpikeKeys, ErrorRateKeys, LatencyKeys
 from tests.harness.builders import LAW
 
 _FILE = """\
@@ -71,19 +71,6 @@ def test_a_file_with_all_there_is(tmp_path: Path) -> None:
     assert (errors.above, errors.fail) == (0.02, True)
     assert slo.gate.measures[2] == "tpot_p50(ok)"
     assert slo.gate.allowed == {"default": 0.05, "ttft_p99": 0.1, "error_rate": 0.001}
-
-
-def test_what_a_gate_allows(tmp_path: Path) -> None:
-    gate = _load(tmp_path, _FILE).gate
-    assert [gate.allowance(name) for name in ("ttft_p99", "ttft_p99(ok)", "error_rate", "e2e_p50")] == [
-        0.1,
-        0.1,
-        0.001,
-        0.05,
-    ]
-    assert GateKeys().allowance("e2e_p50") is None
-    with pytest.raises(UsageError, match="is no measure"):
-        gate.allowance("speed")
 
 
 def test_the_manifest_holds_all_of_it(tmp_path: Path) -> None:
