@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -22,6 +21,7 @@ from harness.clock import clock_pair, file_stamp, monotonic
 from harness.conclude import conclude
 from harness.doctor.certificate import certificate_path, write_certificate
 from harness.errors import HarnessError, UsageError
+from harness.extras import require_extra
 from harness.gpu.file import FILE as GPU_FILE
 from harness.gpu.sources import sources_of
 from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock, start_sampler
@@ -93,8 +93,8 @@ def run(
     Options that are not listed here go to the scenario, like --burst-factor 8 or --whole.
     """
     require_file(scenario)
-    _require("report", "jinja2", "pandas", "plotly")
-    _require("load", "locust", "splintr")
+    require_extra("report", "jinja2", "pandas", "plotly")
+    require_extra("load", "locust", "splintr")
     if (mock is None) == (target is None):
         raise UsageError("say what to load: either --mock NAME_OR_FILE or --target URL, one of the two")
     where = out or Path("runs") / f"{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
@@ -192,7 +192,7 @@ def simulate(
 
     Without --workload, --scenario or --trace: Poisson arrivals at --rate, with the lengths of Azure's conversations.
     """
-    _require("report", "jinja2", "pandas", "plotly")
+    require_extra("report", "jinja2", "pandas", "plotly")
     if scenario is not None:
         if from_users is not None:
             raise UsageError("--from-users is not for a scenario; it has options of its own")
@@ -258,7 +258,7 @@ def simulate(
 def _rehearse(scenario: Path, deployment: str, words: list[str], out: Path | None) -> int:
     """Simulate a scenario in a process of its own, because it imports Locust. Returns the exit code."""
     require_file(scenario)
-    _require("load", "locust", "splintr")
+    require_extra("load", "locust", "splintr")
     where = out or Path("runs") / f"{Path(deployment).stem}-{scenario.stem}-{file_stamp(clock_pair()['wall'])}"
     require_new(where)
     if run_rehearsal(deployment, [*words, "--out", str(where)]):
@@ -290,8 +290,8 @@ def doctor(
     A mock with exactly known timings is loaded more and more; what the instrument adds is read off its ledger. Exit code 0
     when this machine measures well, 1 when its certificate is LIMITED.
     """
-    _require("load", "locust", "splintr")
-    _require("server", "fastapi", "uvicorn")
+    require_extra("load", "locust", "splintr")
+    require_extra("server", "fastapi", "uvicorn")
     from rich.console import Console
 
     from harness.doctor.checkup import FULL, QUICK, Rim, examine
@@ -319,13 +319,6 @@ def doctor(
     console.print(certificate_page(certificate))
     console.print(f"\n  certificate {path}", markup=False, soft_wrap=True)
     sys.exit(EXIT_CODES["PASS" if certificate.state == "OK" else "FAIL"])
-
-
-def _require(extra: str, *modules: str) -> None:
-    """Raises UsageError when an extra is not installed: before the load, not after it."""
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise UsageError(f"{', '.join(missing)} is not installed; pip install 'llm-load-harness[{extra}]'")
 
 
 def _judged(

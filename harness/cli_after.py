@@ -12,6 +12,7 @@ import typer
 
 from harness.conclude import conclude
 from harness.exports.command import FORMATS, export
+from harness.extras import require_extra
 from harness.gate.command import run_gate
 from harness.history.command import run_compare, run_keep, run_trend
 from harness.store import open_run
@@ -44,6 +45,7 @@ def _report(
 
     With --slo it is judged by these objectives from now on.
     """
+    require_extra("report", "jinja2", "pandas", "plotly")
     sys.exit(conclude(open_run(run_directory), slo=slo))
 
 
@@ -61,6 +63,8 @@ def _gate(
 
     Several runs a side are needed, taken in turn (A B B A ...); --baseline takes the runs up to the next option.
     """
+    if junit is not None:
+        require_extra("report", "junitparser")
     sys.exit(run_gate(runs, baseline or [], slo=slo, junit=junit, json=json, environ=os.environ))
 
 
@@ -71,6 +75,7 @@ def _compare(
     measure: _Measures = None,
 ) -> None:
     """Two to eight runs beside each other, on one page; the first is the reference. It shows, `harness gate` judges."""
+    require_extra("report", "jinja2", "pandas", "plotly")
     sys.exit(run_compare(runs, out, anyway=anyway, measures=measure or ()))
 
 
@@ -93,6 +98,8 @@ def _trend(
     ] = None,
 ) -> None:
     """Runs over nights: where the series changed, by how much, and between which commits."""
+    if out is not None:
+        require_extra("report", "jinja2", "pandas", "plotly")
     sys.exit(run_trend(folder, out=out, fail_on_change=fail_on_change, measures=measure or ()))
 
 
@@ -102,6 +109,8 @@ def _export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.", metavar="FILE")] = None,
 ) -> None:
     """Write a run in another tool's format."""
+    if to in ("parquet", "csv"):
+        require_extra("report", "duckdb")
     sys.stdout.write(f"{export(run_directory, to, out)}\n")
 
 

@@ -217,32 +217,49 @@ def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
     Tolerates exactly one torn line, the last: a process that was killed left it. Raises RunError for any other
     line that cannot be read, because then a number computed from this file would be wrong.
     """
-    digest = hashlib.sha256()
+    digest, decode, num = hashlib.sha256(), _RECORD.decode, 0
     with path.open("rb", buffering=_BUFFER) as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+            if line.startswith(b'{"kind":"request"') and line.endswith(b"\n") and into.footer is None:
+                try:
+                    record = decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise RunError(f"{path}:{number}: {error}") from error
+                num += 1
+                yield record
+            elif not line.endswith(b"\n"):
                 into.num_torn += 1
                 break
-            if into.footer is not None:
-                into.problems.append(f"{path.name}:{number}: a line after the footer")
-            if line.startswith(b'{"kind":"request"'):
-                yield _decode(_RECORD, line, path, number)
-                into.num_records += 1
-            elif line.startswith(b'{"kind":"header"'):
-                into.header = _decode(_HEADER, line, path, number)
-                if into.header.schema_version != SCHEMA:
-                    raise RunError(f"{path}: schema {into.header.schema_version}; this version reads schema {SCHEMA}")
-            elif line.startswith(b'{"kind":"footer"'):
-                into.footer = _decode(_FOOTER, line, path, number)
-                _check_footer(into, digest.hexdigest())
             else:
-                raise RunError(f"{path}:{number}: a line of no known kind: {line[:60]!r}")
+                into.num_records = num
+                if into.footer is not None:
+                    into.problems.append(f"{path.name}:{number}: a line after the footer")
+                if line.startswith(b'{"kind":"request"'):
+                    num += 1
+                    yield _decode(_RECORD, line, path, number)
+                else:
+                    _take_other(line, number, into, digest.hexdigest())
             digest.update(line)
+    into.num_records = num
     if into.header is None:
         into.problems.append(f"{path.name} has no header")
     if into.footer is None:
         torn = " and its last line is torn" if into.num_torn else ""
         into.problems.append(f"{path.name} has no footer{torn}: its writer was killed")
+
+
+def _take_other(line: bytes, number: int, into: RecordFile, digest: str) -> None:
+    """A line that is no record: the header, the footer, or what should not be there."""
+    path = into.path
+    if line.startswith(b'{"kind":"header"'):
+        into.header = _decode(_HEADER, line, path, number)
+        if into.header.schema_version != SCHEMA:
+            raise RunError(f"{path}: schema {into.header.schema_version}; this version reads schema {SCHEMA}")
+    elif line.startswith(b'{"kind":"footer"'):
+        into.footer = _decode(_FOOTER, line, path, number)
+        _check_footer(into, digest)
+    else:
+        raise RunError(f"{path}:{number}: a line of no known kind: {line[:60]!r}")
 
 
 def _decode(decoder: msgspec.json.Decoder[_Line], line: bytes, path: Path, number: int) -> _Line:

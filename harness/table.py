@@ -43,6 +43,7 @@ LABELS = (
 )  # fmt: skip
 
 _BATCH = 4096
+_OUTCOME_CODES = {name: code for code, name in enumerate(OUTCOMES)}
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _NUMBER_OF = {name: attrgetter(name) for name in (*_INSTANTS, *_NUMBERS)}
 _LABEL_OF = {name: attrgetter(name) for name in LABELS}
@@ -163,7 +164,7 @@ class _Reader:
             self.numbers[name].append(np.array(list(map(of, batch)), dtype=np.float64))  # None is NaN
         for name, of in _LABEL_OF.items():
             self.labels[name].append(self.codes[name].of(list(map(of, batch))))
-        self.outcome.append(np.array([OUTCOMES.index(record.outcome) for record in batch], dtype=np.int8))
+        self.outcome.append(np.array([_OUTCOME_CODES[record.outcome] for record in batch], dtype=np.int8))
         self.stream.append(np.array([record.stream for record in batch], dtype=np.bool_))
         self.by_server.append(np.array([record.token_source == "server" for record in batch], dtype=np.bool_))
         self.request_ids += [record.request_id for record in batch]
@@ -175,20 +176,20 @@ class _Reader:
         num = np.array([len(each) for each in gaps], dtype=np.int64)
         tokens = np.ones(int(num.sum()), dtype=np.int32)
         ends = np.cumsum(num)
-        for row, record in enumerate(batch):
-            if record.chunk_tokens and num[row]:
-                tokens[ends[row] - num[row] : ends[row]] = record.chunk_tokens[1:]
+        several = [(row, record.chunk_tokens) for row, record in enumerate(batch) if record.chunk_tokens]
+        for row, each in several:
+            if num[row]:
+                tokens[ends[row] - num[row] : ends[row]] = each[1:]
         self.num_gaps.append(num)
         self.gaps.append(np.fromiter(chain.from_iterable(gaps), dtype=np.float64, count=len(tokens)))
         self.gap_tokens.append(tokens)
 
     def _take_errors(self, batch: list[RequestRecord]) -> None:
         self.sources.update(record.token_source or "unknown" for record in batch if record.outcome == "ok")
-        for record in batch:
-            if record.error_kind is not None:
-                label = (record.outcome, record.error_kind)
-                self.errors[label] += 1
-                self.examples.setdefault(label, record.error_text or "")
+        for record in [each for each in batch if each.error_kind is not None]:
+            label = (record.outcome, record.error_kind or "")
+            self.errors[label] += 1
+            self.examples.setdefault(label, record.error_text or "")
 
     def table(self) -> Table:
         return Table(

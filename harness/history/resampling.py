@@ -84,12 +84,13 @@ def _parts(name: str, subject: Subject) -> tuple[Floats, Floats] | None:
         cached, whole = table["num_cached_tokens"], table["num_prompt_tokens"]
         known = ~np.isnan(cached) & ~np.isnan(whole)
         return cached[known], whole[known]
-    ok = table.is_outcome("ok").astype(np.float64)
+    known = ~np.isnan(table["cost_usd"])
+    ok = (table.is_outcome("ok") & known).astype(np.float64)
     prompt, output = (np.nan_to_num(table[column]) * ok for column in ("num_prompt_tokens", "num_output_tokens"))
     unders = {
         "cost_per_request": ok,
         "cost_per_1k": ok / 1e3,
         "cost_per_mtok": (prompt + output) / 1e6,
-        "cost_per_good": good_rows(table, subject.objectives)[1].astype(np.float64),
+        "cost_per_good": (good_rows(table, subject.objectives)[1] & known).astype(np.float64),
     }
     return (np.nan_to_num(table["cost_usd"]), unders[name]) if name in unders else None

@@ -16,16 +16,22 @@ from harness.table import Floats
 
 __all__ = ["autocorrelation_time", "effective_size", "variance_of_mean"]
 
+_ROUNDING = 1e-15
+
 
 def effective_size(hits: Floats, sizes: Floats) -> float:
     """Of samples of which some are hits: as many independent ones as tell as much about the share of hits.
 
-    Each element is a request, in order of time: `hits` of its `sizes` samples are hits. All or none: as many as requests.
+    Each element is a request, in order of time: `hits` of its `sizes` samples are hits. All, none, or as many of each
+    request: as many as requests.
     """
     num, share = float(sizes.sum()), float(hits.sum() / sizes.sum())
     if share in (0.0, 1.0):
         return float(len(sizes))
-    return min(num, share * (1 - share) / variance_of_mean(hits, sizes))
+    variance = variance_of_mean(hits, sizes)
+    if variance <= _ROUNDING * share * (1 - share):  # one request, or each with the same share: how they differ nobody has seen
+        return float(len(sizes))
+    return min(num, share * (1 - share) / variance)
 
 
 def variance_of_mean(sums: Floats, sizes: Floats) -> float:

@@ -139,11 +139,17 @@ def _known(limit: Limit, measured: Measured) -> Judgement:
     if value is None:
         return "INCONCLUSIVE", f"not measured: {measured.why}"
     held = limit.holds(value)
-    if measured.num_unknown:
+    if measured.num_unknown and not measured.infinite:
         unknown = f"the cost of {measured.num_unknown:,} requests is not known"
-        assert measured.high is not None or measured.infinite
-        if measured.high is not None and limit.holds(measured.high) != held:
-            return "INCONCLUSIVE", f"{unknown}; if each was as dear as the dearest, it is {shown(measured.high, 'usd')}"
+        assert measured.low is not None
+        assert measured.high is not None
+        held = limit.holds(measured.low)
+        if limit.holds(measured.high) != held:
+            return (
+                "INCONCLUSIVE",
+                f"{unknown}; between {shown(measured.low, 'usd')}, if none cost anything, and {shown(measured.high, 'usd')}, if each "
+                "was as dear as the dearest",
+            )
         return "PASS" if held else "FAIL", f"{unknown}; it makes no difference"
     return (
         "PASS" if held else "FAIL",

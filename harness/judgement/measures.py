@@ -28,7 +28,8 @@ class Measured(msgspec.Struct, kw_only=True):
     """A measure of a run. `low` and `high` are its 95 % interval where there is one; `infinite`: the value is +∞.
 
     `num` samples are behind it; of a share `num_over` of them count. `why`: why there is no value. `num_unknown`: so many requests
-    have a cost that nobody knows; the value is of the others, and `high` what it is when each of these costs as much as the dearest.
+    have a cost that nobody knows; the value is of the others, `low` what it is when these cost nothing, and `high` when each of them
+    costs as much as the dearest.
     """
 
     name: str

@@ -276,33 +276,37 @@ _TOKENS = {"output_rate": ("num_output_tokens",), "token_rate": ("num_prompt_tok
 
 
 def _cost(name: str, subject: Subject) -> Measured:
-    """Of what is known. What the others cost lies between nothing and as much as the dearest that is known; `low` and `high` say so."""
+    """Of what is known, as in the bill. What the others cost lies between nothing and as much as the dearest that is known; `low` and
+    `high` say what the whole is then. What our side held back costs nothing."""
     table, missing = subject.table, partial(_missing, name, "usd", "lower")
     usd, num = table["cost_usd"], int(table.is_outcome("ok").sum())
-    num_unknown = int(np.isnan(usd).sum())
-    if num_unknown == len(usd):
+    known = ~np.isnan(usd)
+    if not known.any():
         return missing("the cost is not known: give --prices")
     if name == "cost_per_good" and not good_rows(table, subject.objectives)[0].any():
         return missing("no request has an objective")
-    divisor, total = _divisor(name, subject), float(np.nansum(usd))
+    num_unknown = int((~known & ~np.isnan(table["sent_at"]) & ~table.is_outcome("refused")).sum())
+    counted, everything = _divisor(name, subject, known), _divisor(name, subject, np.ones_like(known))
+    total = float(np.nansum(usd))
     measured = Measured(name=name, unit="usd", better="lower", value=None, num=num, num_unknown=num_unknown)
-    if divisor:
-        measured.value = total / divisor
-        if num_unknown:
-            measured.low, measured.high = measured.value, (total + num_unknown * float(np.nanmax(usd))) / divisor
-    elif total:
+    if everything and num_unknown:
+        measured.low, measured.high = (total / everything, (total + num_unknown * float(np.nanmax(usd))) / everything)
+    if counted:
+        measured.value = total / counted
+    elif total and not everything:
         measured.infinite = True
     else:
-        measured.why = "there is nothing to divide the cost by"
+        measured.why = "the cost of no answered request is known" if everything else "there is nothing to divide the cost by"
     return measured
 
 
-def _divisor(name: str, subject: Subject) -> float:
-    table, ok = subject.table, subject.table.is_outcome("ok")
+def _divisor(name: str, subject: Subject, rows: Mask) -> float:
+    table = subject.table
+    ok = table.is_outcome("ok") & rows
     if name == "cost_per_mtok":
         return float(np.nansum(table["num_prompt_tokens"][ok]) + np.nansum(table["num_output_tokens"][ok])) / 1e6
     if name == "cost_per_good":
-        return float(good_rows(table, subject.objectives)[1].sum())
+        return float((good_rows(table, subject.objectives)[1] & rows).sum())
     num = float(ok.sum())
     return {"cost": 1.0, "cost_per_request": num, "cost_per_1k": num / 1000}[name]
 
