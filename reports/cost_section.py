@@ -47,7 +47,10 @@ def cost_section(view: View) -> list[Section]:
         if lines:
             tables.append(_lines(f"Cost by {caption}", caption, lines, bill.usd))
     notes = [f"Prices: {bill.source}."] if bill.source else []
-    notes += [f"{note.rstrip('.')}." for note in (*bill.notes, bill.gpu_why, bill.month_why) if note]
+    if view.summary.num_warmup:
+        notes.append(f"Without the {view.summary.num_warmup:,} requests of the warm-up, which cost something too.")
+    gpus = f"GPUs: {bill.gpu_why}" if bill.gpu_why else None
+    notes += [f"{note.rstrip('.')}." for note in (*bill.notes, gpus, bill.month_why) if note]
     return [Section("cost", "Cost", " ".join(notes), charts, tables)]
 
 

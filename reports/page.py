@@ -1,54 +1,28 @@
-"""One self-contained HTML page: figures, tables and text in one file that fetches nothing.
-
-Text from outside (errors, names, options) reaches the page only through the template's escaping, or in JSON
-whose angle brackets are escaped. Scripts run only if their hash stands in the page's content security policy.
-"""
+"""The page of one run."""
 
 from __future__ import annotations
-
-from base64 import b64encode
-from hashlib import sha256
-from pathlib import Path
-
-import plotly.graph_objects as go
-import plotly.io as pio
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from harness.summary import RunData, Summary
 from reports.about_tables import reproduce
 from reports.headline import headline
 from reports.judgement_section import judged
+from reports.rendering import rendered_page
 from reports.sections import sections
 from reports.view import Readings, view_of
 from reports.words import DEFINITIONS
 
-__all__ = ["BUNDLE", "render"]
+__all__ = ["render"]
 
-_HERE = Path(__file__).parent
 NO_READINGS = Readings()
-BUNDLE = _HERE / "vendor" / "plotly-basic-4.1.1.min.js"
 
 
 def render(run: RunData, summary: Summary, readings: Readings = NO_READINGS) -> str:
     """The page of a run. `readings`: what GPUs and servers said of themselves meanwhile."""
     view = view_of(run, summary, readings)
-    bundle, draw = BUNDLE.read_text(encoding="utf-8"), (_HERE / "draw.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure_json"] = _figure_json
-    return environment.get_template("template.html").render(
+    return rendered_page(
+        "template.html",
         run=run,
         summary=summary,
-        policy=_policy([bundle, draw]),
-        style=_own(_HERE.joinpath("style.css").read_text(encoding="utf-8")),
-        bundle=_own(bundle),
-        draw=_own(draw),
         doubts=[reason for reason in summary.instrument.reasons if reason not in summary.verdict.reasons],
         judged=judged(summary),
         cards=headline(summary, view.measured),
@@ -56,26 +30,3 @@ def render(run: RunData, summary: Summary, readings: Readings = NO_READINGS) -> 
         command=reproduce(run.manifest),
         definitions=DEFINITIONS,
     )
-
-
-def _policy(scripts: list[str]) -> str:
-    """Nothing is fetched, only these scripts run. Style is inline because plotly sets it on its elements."""
-    hashes = " ".join(
-        f"'sha256-{b64encode(sha256(script.encode('utf-8')).digest()).decode('ascii')}'" for script in scripts
-    )
-    rules = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
-    return f"{rules}; base-uri 'none'; form-action 'none'"
-
-
-def _own(text: str) -> Markup:
-    """Text of this package, put into the page as it is."""
-    return Markup(text)  # noqa: S704
-
-
-def _figure_json(figure: go.Figure) -> Markup:
-    """A figure as JSON that cannot end the element it stands in."""
-    # The engine is named: another one, if installed, would write other bytes.
-    text = pio.to_json(figure, engine="json", validate=False)
-    for sign in "<>&":  # plotly replaces some of them too, but does not promise it
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return _own(text)

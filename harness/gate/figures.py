@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from harness.gate.result import GatedMeasure, GateResult
 from harness.judgement.measures import Unit
 
-__all__ = ["allowed_change", "change_text", "headline", "interval_text", "mean_value", "plain", "value_text"]
+__all__ = [
+    "allowed_change", "change_text", "headline", "interval_text", "mean_value", "measure_cells", "plain", "value_text",
+]  # fmt: skip
 
 # What XML forbids, terminals obey, or is a line's end to somebody; and the halves of characters that nobody can write.
 _NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -67,3 +69,20 @@ def headline(result: GateResult) -> str:
 
 def _runs(num: int, side: str) -> str:
     return f"{num} {side} run{'s' if num != 1 else ''}"
+
+
+def measure_cells(measure: GatedMeasure) -> tuple[str, ...]:
+    """Measure, answer, baseline, candidate, change, its interval, allowed, p of "not worse than allowed", detectable: the same words in
+    every output."""
+    unit = measure.unit
+    return (
+        measure.name,
+        measure.answer,
+        value_text(mean_value(measure.baselines), unit),
+        value_text(mean_value(measure.candidates), unit),
+        change_text(measure.change, unit),
+        interval_text(measure),
+        change_text(allowed_change(measure), unit),
+        "–" if measure.p_worse_adjusted is None else f"{measure.p_worse_adjusted:.3f}",
+        change_text(measure.detectable, unit),
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.gate.figures import allowed_change, change_text, headline, interval_text, mean_value, plain, value_text
-from harness.gate.result import GatedMeasure, GateResult
+from harness.gate.figures import headline, measure_cells, plain
+from harness.gate.result import GateResult
 
 __all__ = ["annotations_of", "step_summary"]
 
@@ -30,7 +30,7 @@ def step_summary(result: GateResult) -> str:
         parts += [
             "\n| measure | answer | baseline | candidate | change | 95 % interval | allowed | p worse | detectable |\n",
             "|---|---|---:|---:|---:|---:|---:|---:|---:|\n",
-            *(_row(measure) for measure in result.measures),
+            *(_cells(*measure_cells(measure)) for measure in result.measures),
         ]
     if result.objectives:
         parts += ["\n| objective | class | answer | why |\n", "|---|---|---|---|\n"]
@@ -38,21 +38,6 @@ def step_summary(result: GateResult) -> str:
     parts += ["\n", *(f"- left out: {_markdown(name)}: {_markdown(why)}\n" for name, why in result.left_out.items())]
     parts += [f"- {_markdown(note)}\n" for note in result.notes]
     return _capped(parts)
-
-
-def _row(measure: GatedMeasure) -> str:
-    unit = measure.unit
-    return _cells(
-        measure.name,
-        measure.answer,
-        value_text(mean_value(measure.baselines), unit),
-        value_text(mean_value(measure.candidates), unit),
-        change_text(measure.change, unit),
-        interval_text(measure),
-        change_text(allowed_change(measure), unit),
-        "–" if measure.p_worse_adjusted is None else f"{measure.p_worse_adjusted:.3f}",
-        change_text(measure.detectable, unit),
-    )
 
 
 def _cells(*cells: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.gate.figures import allowed_change, change_text, headline, interval_text, mean_value, plain, value_text
-from harness.gate.result import GatedMeasure, GateResult
+from harness.gate.figures import headline, measure_cells, plain
+from harness.gate.result import GateResult
 
 __all__ = ["gate_text"]
 
@@ -19,7 +19,7 @@ def gate_text(result: GateResult) -> str:
     if result.measures or result.answer == "INVALID":  # else they are said of each objective below
         lines += _reasons(result.reasons)
     if result.measures:
-        lines += ["", *_table([_COLUMNS, *map(_row, result.measures)])]
+        lines += ["", *_table([_COLUMNS, *map(measure_cells, result.measures)])]
         lines += ["", "  detectable: the smallest change that nine in ten gates like this one would have called worse"]
     for objective in result.objectives:
         of_class = f" ({objective.class_name})" if objective.class_name else ""
@@ -37,21 +37,6 @@ def _no_command(line: str) -> str:
 def _reasons(reasons: Sequence[str]) -> list[str]:
     more = [f"  and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
     return [f"  {reason}" for reason in reasons[:_MOST_REASONS]] + more
-
-
-def _row(measure: GatedMeasure) -> tuple[str, ...]:
-    unit = measure.unit
-    return (
-        measure.name,
-        measure.answer,
-        value_text(mean_value(measure.baselines), unit),
-        value_text(mean_value(measure.candidates), unit),
-        change_text(measure.change, unit),
-        interval_text(measure),
-        change_text(allowed_change(measure), unit),
-        "–" if measure.p_worse_adjusted is None else f"{measure.p_worse_adjusted:.3f}",
-        change_text(measure.detectable, unit),
-    )
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:

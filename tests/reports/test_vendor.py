@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plotly.offline import get_plotlyjs_version
 
-from reports.page import BUNDLE
+from reports.rendering import BUNDLE
 
 
 def test_the_bundle_is_of_the_release_that_the_python_package_writes_for() -> None:
