@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench conformance fix clean
+.PHONY: demo test check bench gate-card conformance fix clean
 
 demo: $(READY)
 	$(BIN)/harness run scenarios/burst.py --mock h100-8b --rate 6 --duration 30s --burst-factor 5 --burst-every 15s --burst-for 5s --seed 1
@@ -27,6 +27,11 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.records
 	$(BIN)/python -m benchmarks.self_judgement
 	$(BIN)/python -m benchmarks.virtual
+	$(BIN)/python -m benchmarks.judgement
+
+# How often the gate is wrong when nothing changed, and sees what did: writes docs/gate.md, in a quarter of an hour.
+gate-card: $(READY)
+	$(BIN)/python -m benchmarks.gate
 
 # The official SDKs' own tests against the mock; needs the package index, writes docs/conformance.md.
 conformance: $(READY)

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from harness.errors import TargetError, UsageError
 from harness.plan import LoadPlan
-from harness.prices import Prices, listed_prices, load_prices, provider_of
+from harness.price_list import listed_prices, provider_of
+from harness.prices import Prices, load_prices
 from harness.safety.budget import Budget
 from harness.safety.guards import Guard
 from harness.safety.storm import NobodyThere, RefusedKey

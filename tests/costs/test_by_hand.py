@@ -16,7 +16,8 @@ from genai_prices import Usage, calc_price, extract_usage
 
 from harness.costs.bill import Bill
 from harness.costs.fold import bill
-from harness.prices import listed_prices, load_prices, priced
+from harness.price_list import listed_prices
+from harness.prices import load_prices, priced
 from harness.records import RequestRecord
 from harness.store import open_run
 from harness.summary import load_run

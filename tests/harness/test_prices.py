@@ -20,16 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError, UsageError
-from harness.prices import (
-    ModelPrice,
-    Prices,
-    deployed_prices,
-    listed_prices,
-    load_prices,
-    priced,
-    prices_said,
-    provider_of,
-)
+from harness.price_list import listed_prices, provider_of
+from harness.prices import ModelPrice, Prices, deployed_prices, load_prices, priced, prices_said
 from harness.records import RequestRecord
 from tests.harness.builders import LAW, bare_record, record
 
