@@ -25,6 +25,7 @@ from harness.extras import require_extra
 from harness.gpu.file import FILE as GPU_FILE
 from harness.gpu.sources import sources_of
 from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock, start_sampler
+from harness.plain import plain_lines
 from harness.safety.targets import Permission, allowed_hosts, check_url
 from harness.store import machine, open_run, require_new, versions
 from harness.terms import terms
@@ -122,6 +123,7 @@ def run(
         raise UsageError(f"cannot create {where}: {error.strerror}") from None
     # Beside the run until there is one.
     ledger, readings = (where.with_name(f".{where.name}.{name}") for name in ("ledger.jsonl", GPU_FILE))
+    _remove(ledger, readings)  # of a run of this name that was killed: they are no part of this one
     try:
         with ExitStack() as stack:
             if mock is not None:
@@ -150,9 +152,7 @@ def run(
                 file.replace(where / name)
         sys.exit(conclude(open_run(where)))
     finally:
-        with suppress(OSError):  # what went wrong before is what has to be said
-            ledger.unlink(missing_ok=True)
-            readings.unlink(missing_ok=True)
+        _remove(ledger, readings)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -338,6 +338,13 @@ def _judged(
     ]
 
 
+def _remove(*files: Path) -> None:
+    """What cannot be removed is not the trouble that has to be told."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
 def _passed(option: str, value: object) -> list[str]:
     return [] if value is None else [option, str(value)]
 
@@ -353,5 +360,5 @@ def main() -> None:
     try:
         app(spread(sys.argv[1:], "--baseline"))
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(plain_lines([f"harness: {' '.join(str(error).split())}"]), file=sys.stderr)
         sys.exit(EXIT_CODES["INVALID"])

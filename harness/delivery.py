@@ -167,9 +167,10 @@ def _dispersion(instants: Floats, window_s: int, span_s: float) -> float | None:
 def _law(manifest: Manifest) -> tuple[GapLaw, list[Piece]] | None:
     """The law and the rates that the plan names; None where it names none that can be read."""
     try:
-        return parse_gaps(manifest.plan["gaps"]), pieces_of(manifest.plan["pieces"])
+        law, pieces = parse_gaps(manifest.plan["gaps"]), pieces_of(manifest.plan["pieces"])
     except (KeyError, TypeError, AttributeError, UsageError):
         return None
+    return (law, pieces) if pieces else None
 
 
 def _against_law(instants: Floats, law: GapLaw, pieces: list[Piece], lag_s: float) -> GapTest | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import subprocess  # only our own programs are started, never a shell
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["Launch", "MockServer", "run_locust", "run_rehearsal", "start_mock", 
 
 _MOCK_START_S = 30.0
 _STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,13 @@ def start_mock(what: str, *, ledger: Path, seed: int) -> Iterator[MockServer]:
         str(seed),
     ]
     # A session of its own: Ctrl-C ends the load, and only then, by us, the server that answers it.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_die_with_us(),  # noqa: PLW1509 - ctypes was loaded before
+    )
     try:
         yield MockServer(process, _url(process, what))
     finally:
@@ -157,7 +165,7 @@ def run_rehearsal(deployment: str, words: list[str]) -> int:
 
 
 def _run(command: list[str]) -> int:
-    process = subprocess.Popen(command)  # noqa: S603
+    process = subprocess.Popen(command, preexec_fn=_die_with_us())  # noqa: S603, PLW1509
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return _wait(process)
@@ -173,6 +181,21 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             return process.wait()
         except KeyboardInterrupt:
             continue
+
+
+def _die_with_us() -> Callable[[], None] | None:
+    """What a child does first, so that the kernel asks it to end when this process dies, however that dies: a mock would serve
+    for ever, a load go on with nobody to judge it. Linux only; None elsewhere."""
+    if sys.platform != "linux":
+        return None
+    system, us = ctypes.CDLL(None), os.getpid()  # loaded here: after the fork as little as possible may happen
+
+    def before_exec() -> None:
+        system.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != us:  # it died just now
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return before_exec
 
 
 def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from harness.errors import RunError
+from harness.run_files import readable
 
 __all__ = [
     "SCHEMA",
@@ -218,7 +219,7 @@ def read_record_file(path: Path, into: RecordFile) -> Iterator[RequestRecord]:
     line that cannot be read, because then a number computed from this file would be wrong.
     """
     digest, decode, num = hashlib.sha256(), _RECORD.decode, 0
-    with path.open("rb", buffering=_BUFFER) as file:
+    with readable(path), path.open("rb", buffering=_BUFFER) as file:
         for number, line in enumerate(file, start=1):
             if line.startswith(b'{"kind":"request"') and line.endswith(b"\n") and into.footer is None:
                 try:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from harness.doctor.certificate import Attached
 from harness.errors import RunError, UsageError
 from harness.objectives import Objective
 from harness.records import RecordFile, RequestRecord, read_record_file
+from harness.run_files import read_whole, readable
 
 __all__ = [
     "Manifest",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_SCHEMA = 1
+_LAST_WALL = 253402300800.0  # the year 10000: no calendar goes further
 _PACKAGES = ("llm-load-harness", "locust", "gevent", "numpy", "msgspec")
 
 
@@ -56,7 +60,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     `month_requests`: for which volume a month's bill is to be projected.
     """
 
-    schema_version: int = 1
+    schema_version: int = _SCHEMA
     run_id: str
     scenario: str
     target: str
@@ -125,13 +129,15 @@ class RunDirectory:
         self.write_atomically("manifest.json", msgspec.json.format(msgspec.json.encode(manifest), indent=2))
 
     def manifest(self) -> Manifest:
-        """Raises RunError when this is no run directory."""
-        try:
-            return msgspec.json.decode((self.path / "manifest.json").read_bytes(), type=Manifest)
-        except FileNotFoundError:
-            raise RunError(f"{self.path} is not a run directory: it has no manifest.json") from None
-        except msgspec.DecodeError as error:
-            raise RunError(f"{self.path / 'manifest.json'}: {error}") from error
+        """Raises RunError when this is no run directory, or one of another version."""
+        path = self.path / "manifest.json"
+        if not os.path.lexists(path):
+            raise RunError(f"{self.path} is not a run directory: it has no manifest.json")
+        with readable(path):
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        if wrong := _wrong(manifest):
+            raise RunError(f"{path}: {wrong}")
+        return manifest
 
     def records(self, files: list[RecordFile]) -> Iterator[RequestRecord]:
         """All records of the run; what was found in each file is appended to `files`."""
@@ -145,11 +151,9 @@ class RunDirectory:
         samples: list[Sample] = []
         decoder = msgspec.json.Decoder(Sample)
         for path in sorted(self.path.glob("samples-*.jsonl")):
-            lines = path.read_bytes().splitlines(keepends=True)
-            try:
+            lines = read_whole(path).splitlines(keepends=True)
+            with readable(path):
                 samples += [decoder.decode(line) for line in lines if line.endswith(b"\n")]
-            except msgspec.DecodeError as error:
-                raise RunError(f"{path}: {error}") from error
         return sorted(samples, key=lambda sample: sample.at)
 
     def write_conclusion(self, lines: list[str]) -> None:
@@ -159,16 +163,15 @@ class RunDirectory:
 
     def conclusion(self) -> list[str]:
         """The scenario's own answer, as lines; empty when it has none."""
-        try:
-            return (self.path / "conclusion.txt").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        path = self.path / "conclusion.txt"
+        if not os.path.lexists(path):
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.path / 'conclusion.txt'}: {error}") from error
+        with readable(path):
+            return path.read_text(encoding="utf-8").splitlines()
 
     def write_atomically(self, name: str, content: bytes) -> Path:
         """Write a file so that a reader finds the old one or the new one, never half of it."""
-        target, draft = self.path / name, self.path / f".{name}.part"
+        target, draft = self.path / name, self.path / f".{name}.{os.getpid()}.part"  # others may be writing it too
         try:
             with draft.open("wb") as file:
                 file.write(content)
@@ -180,6 +183,21 @@ class RunDirectory:
                 draft.unlink(missing_ok=True)
             raise RunError(f"cannot write {target}: {error.strerror}") from error
         return target
+
+
+def _wrong(manifest: Manifest) -> str | None:
+    """What no run can have been asked; None: nothing."""
+    if manifest.schema_version != _SCHEMA:
+        return f"schema {manifest.schema_version}; this version reads schema {_SCHEMA}"
+    if not 0 < manifest.duration_s < inf:
+        return f"duration_s {manifest.duration_s:g}: must be more than 0"
+    if not 0 <= manifest.warmup_s < manifest.duration_s:
+        return f"warmup_s {manifest.warmup_s:g}: must be shorter than the run, which has {manifest.duration_s:g} s"
+    if not 0 <= manifest.started_wall < _LAST_WALL:
+        return f"started_wall {manifest.started_wall:g}: must be seconds since 1970"
+    if manifest.num_planned < 0:
+        return f"num_planned {manifest.num_planned}: must be 0 or more"
+    return None
 
 
 def require_new(path: Path) -> None:

@@ -93,7 +93,7 @@ class ErrorClass(msgspec.Struct, kw_only=True):
 class Summary(msgspec.Struct, kw_only=True):
     """`summary.json`. Metrics are in seconds, by name. `conclusion`: the scenario's own answer, as lines of text.
 
-    Metrics, tokens, goodput, breakdowns, bill, objectives and alerts are of the requests after the warm-up; load, delivery,
+    Metrics, tokens, goodput, breakdowns, bill, GPUs, objectives and alerts are of the requests after the warm-up; load, delivery,
     instrument and truth of all.
     """
 
@@ -138,8 +138,7 @@ class RunData:
 
     def counted(self) -> Table:
         """The requests that stand in metrics: those intended after the warm-up."""
-        warmup_s = self.manifest.warmup_s
-        return self.table.select(np.asarray(self.table["intended_at"] >= warmup_s)) if warmup_s else self.table
+        return _counted(self.table, self.manifest)
 
     @cached_property
     def num_missing(self) -> int:
@@ -154,9 +153,13 @@ def load_run(directory: RunDirectory) -> RunData:
     """Read a run directory. Raises RunError when it cannot be read without guessing."""
     manifest = directory.manifest()
     files: list[RecordFile] = []
-    table = with_free_requests(tabulate(directory.records(files)))
-    gpu = gpu_report(directory, files, table)
+    table = with_free_requests(tabulate(directory.records(files)), has_prices=manifest.prices is not None)
+    gpu = gpu_report(directory, files, _counted(table, manifest))  # joules and tokens are of the same requests
     return RunData(directory, manifest, table, files, directory.samples(), _truth(directory, table, files), gpu)
+
+
+def _counted(table: Table, manifest: Manifest) -> Table:
+    return table.select(np.asarray(table["intended_at"] >= manifest.warmup_s)) if manifest.warmup_s else table
 
 
 def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Truth | None:
@@ -180,7 +183,7 @@ def summarize(run: RunData) -> Summary:
     return Summary(
         run_id=manifest.run_id,
         verdict=judge_run(
-            instrument, load.outcomes, [*judged.objectives, *judged.budgets], judged.alerts, judged.not_watched
+            instrument, _outcomes(table), [*judged.objectives, *judged.budgets], judged.alerts, judged.not_watched
         ),
         load=load,
         metrics=metrics(table),
@@ -226,7 +229,7 @@ def _judge(run: RunData, table: Table) -> _Judged:
     samples: list[GpuSample | ServerSample] = []
     if run.gpu is not None:
         samples = [*gpu_samples(run.directory, run.files), *server_samples(run.directory, run.files)]
-    seen = watch(slo, table, run.manifest, samples)
+    seen = watch(slo, table, run.manifest, samples, run.table)
     return _Judged(
         judge_objectives(slo, table, run.manifest, run.gpu), judge_budgets(slo, table), seen.alerts, seen.not_watched
     )
@@ -270,8 +273,12 @@ def _load(table: Table, manifest: Manifest, num_missing: int) -> Load:
         duration_s=duration_s,
         asked_rate=num_planned / duration_s,
         delivered_rate=num_sent / duration_s,
-        outcomes={name: int(table.is_outcome(name).sum()) for name in OUTCOMES},
+        outcomes=_outcomes(table),
     )
+
+
+def _outcomes(table: Table) -> dict[str, int]:
+    return {name: int(table.is_outcome(name).sum()) for name in OUTCOMES}
 
 
 def _tokens(table: Table) -> Tokens:

@@ -109,7 +109,7 @@ class Table:
         return np.asarray(self.outcome == OUTCOMES.index(name))
 
     def select(self, rows: Mask) -> Table:
-        """Only these rows. Errors, their examples and token sources are those of the whole table."""
+        """Only these rows. Errors and their examples are those of the whole table."""
         num_gaps = np.diff(self.gap_start)
         gaps = np.repeat(rows, num_gaps)
         return Table(
@@ -123,9 +123,16 @@ class Table:
             gap_start=np.concatenate([np.zeros(1, np.int64), num_gaps[rows]]).cumsum(),
             errors=self.errors,
             error_examples=self.error_examples,
-            token_sources=self.token_sources,
+            token_sources=self._sources(rows),
             request_ids=[self.request_ids[row] for row in np.flatnonzero(rows)],
         )
+
+    def _sources(self, rows: Mask) -> Counter[str]:
+        """Who counted the output tokens of the ok requests among these rows; whoever counted none is unknown."""
+        ok = rows & self.is_outcome("ok")
+        server, known = ok & self.counted_by_server, ok & ~np.isnan(self["num_output_tokens"])
+        num = {"server": server.sum(), "local": (known & ~server).sum(), "unknown": (ok & ~known & ~server).sum()}
+        return Counter({name: int(each) for name, each in num.items() if each})
 
 
 class _Codes(dict[str | None, int]):

@@ -12,6 +12,7 @@ from harness.goodput import Goodput
 from harness.gpu.text import gpu_lines
 from harness.judgement.results import ObjectiveResult, StageResult
 from harness.judgement.text import answer_line, judgement_lines
+from harness.plain import plain_lines
 from harness.quantiles import Distribution, samples_needed
 from harness.summary import Summary
 
@@ -76,7 +77,7 @@ def summary_text(summary: Summary, width: int | None = None) -> str:
     for error in summary.errors[:5]:
         example = f": {error.example[:100]}" if error.example else ""
         lines.append(f"  {error.num:>6} x {error.outcome}/{error.kind}{example}")
-    return "\n".join(lines)
+    return plain_lines(lines)
 
 
 def _why(summary: Summary) -> str:
@@ -143,10 +144,14 @@ def _steady(summary: Summary) -> list[tuple[str, str]]:
     found = summary.steady
     if found is None or found.state == "not asked":
         return []
-    lines = [("steady", f"{found.state}: {found.why}")]
-    if summary.num_warmup:
-        lines.append(("", f"{summary.num_warmup:,} requests of the warm-up stand in no metric"))
-    return lines
+    return [("steady", f"{found.state}: {found.why}")]
+
+
+def _warmup(summary: Summary) -> list[tuple[str, str]]:
+    """Beside the count of all requests, because tokens, costs and latencies are of fewer."""
+    num = summary.num_warmup
+    words = "1 request of the warm-up stands" if num == 1 else f"{num:,} requests of the warm-up stand"
+    return [("", f"{words} in no metric and in no bill")] if num else []
 
 
 def _headlines(summary: Summary) -> list[tuple[str, str]]:
@@ -160,6 +165,7 @@ def _headlines(summary: Summary) -> list[tuple[str, str]]:
         ("load", f"asked {load.asked_rate:.2f}/s, delivered {load.delivered_rate:.2f}/s over {load.duration_s:.0f} s"),
         *_shape(summary.delivery),
         ("requests", f"{load.num_sent} of {load.num_planned} sent: {outcomes}"),
+        *_warmup(summary),
         ("tokens", f"{_count(tokens.num_prompt)} in, {_count(tokens.num_output)} out{rate}"),
         *_goodput(summary.goodput),
         *_apart(summary),

@@ -16,6 +16,7 @@ import numpy as np
 from harness.errors import RunError
 from harness.quantiles import Distribution, distribution
 from harness.records import RecordFile
+from harness.run_files import read_whole
 from harness.table import Table
 
 __all__ = ["Truth", "against_ledger"]
@@ -59,7 +60,7 @@ _Line = TypeVar("_Line")
 def _decode(decoder: msgspec.json.Decoder[_Line], line: bytes, path: Path, number: int) -> _Line:
     try:
         return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{path}:{number}: {error}") from error
 
 
@@ -68,7 +69,7 @@ def against_ledger(path: Path, table: Table, files: Sequence[RecordFile]) -> Tru
 
     `files` are the record files in the order of the table's rows: their headers tie instants to the monotonic clock.
     """
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_whole(path).splitlines(keepends=True)
     if not lines:
         return None
     ledger_header = _decode(_HEADER, lines[0], path, 1)

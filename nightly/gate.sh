@@ -62,7 +62,7 @@ simulate_stack() { # NAME DEPLOYMENT: a run for each seed, into $runs
         run="$OUT/runs/$1-s$seed-$STAMP"
         code_of "${harness[@]}" simulate "$2" --rate "$SIM_RATE" --for "$SIM_FOR" --seed "$seed" \
             --label "series=$1" --out "$run" > "$run.txt" 2>&1
-        if [[ ! -f $run/summary.json ]]; then
+        if [[ ! -f $run/report.html ]]; then # written last
             cat "$run.txt" >&2
             return 1
         fi
@@ -147,7 +147,7 @@ load_backend() {
         "${options[@]}" --any-length --label "series=backend" --out "$run"
     note backend "$code"
     if [[ -f $run/summary.json ]]; then
-        cp "$run/report.html" "$OUT/pages/backend.html"
+        if [[ -f $run/report.html ]]; then cp "$run/report.html" "$OUT/pages/backend.html"; fi
         "${harness[@]}" keep "$run" --into "$HISTORY/nights" > /dev/null
     fi
 }

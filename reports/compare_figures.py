@@ -13,7 +13,7 @@ from harness.table import OUTCOMES, Floats
 from reports.buckets import Buckets
 from reports.curves import Curve
 from reports.levels import Level
-from reports.look import LOOKS, OUTCOME_LOOKS, SKY, blank, categories, line, mark_empty, plain
+from reports.look import LOOKS, OUTCOME_LOOKS, SKY, blank, categories, line, log_axis, mark_empty, plain
 from reports.spectrum import Spectrum
 
 __all__ = [
@@ -49,7 +49,7 @@ def ecdf_figure(sides: Sequence[Side], curves: Sequence[Curve]) -> go.Figure:
             showlegend=True,
         )
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(type="log", exponentformat="none", minor={"showgrid": True}, dtick=1)
+    figure.update_xaxes(**log_axis(np.concatenate([curve.values_s for curve in curves]) * 1e3))
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return mark_empty(figure, not any(curve.num for curve in curves))
 
@@ -68,7 +68,7 @@ def spectra_figure(sides: Sequence[Side], spectra: Sequence[Spectrum]) -> go.Fig
         )
     ticks = [f"p{percent:g}" for percent in SPECTRUM_TICKS]
     figure.update_xaxes(type="log", tickvals=_odds(np.array(SPECTRUM_TICKS)), ticktext=ticks)
-    figure.update_yaxes(type="log", exponentformat="none", dtick="D2", minor={"showgrid": True})
+    figure.update_yaxes(**log_axis(np.concatenate([found.values for found in spectra]) * 1e3))
     figure.update_layout(hovermode="closest")
     return mark_empty(figure, not any(len(found.percents) for found in spectra))
 

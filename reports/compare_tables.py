@@ -74,8 +74,11 @@ def delta_rows(comparison: Comparison) -> TextTable:
 
 def _value(measured: Measured) -> Cell:
     if measured.value is None and not measured.infinite:
-        return Cell(MISSING, note=(measured.why or "")[:60])
-    return Cell(measured_text(measured), note=f"{measured.num:,} samples" if measured.num else "")
+        return Cell(MISSING, note=(measured.why or "")[:90])
+    what = "GPU" if measured.name.startswith("gpu_") else "sample"
+    return Cell(
+        measured_text(measured), note=f"{measured.num:,} {what}{'s' * (measured.num != 1)}" if measured.num else ""
+    )
 
 
 def _change(delta: Delta | None, row: Row) -> Cell:

@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from harness.errors import RunError
 from harness.records import RecordFile
+from harness.run_files import readable
 from harness.summary import RunData, Summary
 from reports.numbers import MISSING
 from reports.tables import TextTable
@@ -49,8 +51,9 @@ def events_of(run: RunData, summary: Summary, stack: Mapping[str, Any]) -> list[
 def read_stack(path: Path) -> dict[str, Any]:
     """What the policies of a simulated stack did (`stack.json`); empty where there is none, or none that can be read."""
     try:
-        document = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+        with readable(path):
+            document = msgspec.json.decode(path.read_bytes())
+    except RunError:
         return {}
     return document if isinstance(document, dict) else {}
 

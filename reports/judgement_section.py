@@ -41,7 +41,7 @@ def judgement_section(view: View) -> list[Section]:
     if not tables:
         return []
     note = (
-        "An objective is met (PASS) or missed (FAIL) only with 95 % confidence where it is about a sample; otherwise it is "
+        "An objective is met (PASS) or broken (FAIL) only with 95 % confidence where it is about a sample; otherwise it is "
         "INCONCLUSIVE, and the last column says what would settle it."
     )
     return [Section("objectives", "Objectives", note if summary.objectives else "", tables=tables, wide=True)]
@@ -55,8 +55,8 @@ def judged(summary: Summary) -> str:
         ("Stages of the latency budget", [each.answer for each in summary.budgets]),
     ):
         if answers:
-            met, missed = answers.count("PASS"), answers.count("FAIL")
-            parts.append(f"{name}: {met} met, {missed} missed, {len(answers) - met - missed} inconclusive")
+            met, broken = answers.count("PASS"), answers.count("FAIL")
+            parts.append(f"{name}: {met} met, {broken} broken, {len(answers) - met - broken} inconclusive")
     if summary.alerts:
         parts.append(f"Alerts that fired: {len(summary.alerts):,}")
     if summary.not_watched:
@@ -86,7 +86,9 @@ def measured_text(measured: Measured) -> str:
     """The value of a measure with its unit."""
     if measured.infinite:
         return "+∞"
-    return NOT_MEASURED if measured.value is None else _UNITS[measured.unit](measured.value)
+    if measured.value is None:
+        return MISSING if measured.num else NOT_MEASURED  # measured, and too few to say: the last column has the words
+    return _UNITS[measured.unit](measured.value)
 
 
 def _interval(measured: Measured) -> str:

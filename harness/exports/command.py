@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import RunError, UsageError
 from harness.exports.llm_d import benchmark_report
 from harness.exports.measured import Measured, measured
 from harness.exports.otel import otlp_metrics
@@ -30,6 +30,8 @@ def export(run_path: Path, format: str, out: Path | None = None) -> Path:  # noq
     ending, write = FORMATS[format]
     directory = open_run(run_path)
     directory.manifest()  # says what is wrong before anything is read
+    if not any(directory.path.glob("records-*.jsonl")):  # a kept run, for one: zeros would be false
+        raise RunError(f"{directory.path} has no records; there is nothing to export")
     target = out if out is not None else directory.path / f"export-{format}.{ending}"
     _check(target, directory)
     write(directory, target)

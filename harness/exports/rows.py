@@ -15,6 +15,7 @@ import msgspec
 from harness.errors import RunError, UsageError
 from harness.exports.writing import replacing
 from harness.records import SCHEMA, Header, RequestRecord
+from harness.run_files import readable
 from harness.store import RunDirectory
 
 __all__ = ["write_csv", "write_parquet"]
@@ -116,13 +117,10 @@ def _whole_files(directory: RunDirectory) -> Iterator[list[Path]]:
 
 
 def _whole(path: Path, scratch: Path) -> Path:
-    try:
-        with path.open("rb") as file:
-            _check_schema(path, file.readline())
-            end = file.seek(0, 2)
-            begin = _last_line_at(file, end)
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    with readable(path), path.open("rb") as file:
+        _check_schema(path, file.readline())
+        end = file.seek(0, 2)
+        begin = _last_line_at(file, end)
     if begin == end:
         return path
     copy = Path(shutil.copyfile(path, scratch / path.name))
@@ -146,10 +144,8 @@ def _last_line_at(file: BinaryIO, end: int) -> int:
 def _check_schema(path: Path, first: bytes) -> None:
     if not (first.startswith(b'{"kind":"header"') and first.endswith(b"\n")):
         return
-    try:
+    with readable(path, 1):
         version = msgspec.json.decode(first, type=Header).schema_version
-    except msgspec.DecodeError as error:
-        raise RunError(f"{path}:1: {error}") from error
     if version != SCHEMA:
         raise RunError(f"{path}: schema {version}; this version reads schema {SCHEMA}")
 

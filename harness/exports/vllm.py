@@ -1,5 +1,6 @@
 """The JSON of `vllm bench serve --save-result --save-detailed`, vLLM 0.33.0 (`benchmarks/serve.py`), so that its plots and sweeps read
-our runs. Numbers are by its definitions (`harness.dictionary.vllm`), not by ours."""
+our runs. Numbers are by its definitions (`harness.dictionary.vllm`), not by ours, but for the requests that are good: those of the run's
+own objectives, from the intended time."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,7 +44,7 @@ def run_gate(
     cannot be compared and files that cannot be written, RunError for what is no run.
     """
     result = gate_runs(candidates, baselines_of(candidates, baselines), slo)
-    print(gate_text(result))  # noqa: T201
+    print(gate_text(result, get_terminal_size().columns if sys.stdout.isatty() else None))  # noqa: T201
     if json is not None:
         _write(json, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     if junit is not None:

@@ -20,6 +20,7 @@ from harness.judgement.measures import Measured
 from harness.judgement.measuring import Subject, measure
 from harness.judgement.results import ObjectiveResult
 from harness.metrics.latencies import LATENCIES
+from harness.run_files import readable
 from harness.store import Manifest, RunDirectory
 from harness.summary import RunData, instrument_of, load_run
 
@@ -82,7 +83,13 @@ def facts_of_data(run: RunData, names: Sequence[str] = KEPT_MEASURES, gpu: GpuRe
     """The facts of a run that has been read already."""
     manifest, table = run.manifest, run.counted()
     instrument = instrument_of(run, measure_delivery(run.table, manifest))
-    subject = Subject(table, manifest.loaded_s - manifest.warmup_s, manifest.objectives, gpu or run.gpu)
+    subject = Subject(
+        table,
+        manifest.loaded_s - manifest.warmup_s,
+        manifest.objectives,
+        gpu or run.gpu,
+        manifest.gpu_price_per_hour,
+    )
     return RunFacts(
         run_id=manifest.run_id,
         started_wall=manifest.started_wall,
@@ -124,14 +131,12 @@ def fresh_facts(directory: RunDirectory, names: Sequence[str]) -> RunFacts | Non
 def read_facts(directory: RunDirectory) -> RunFacts:
     """The stored facts of a run. Raises RunError when there are none, or of another schema."""
     path = directory.path / FACTS_FILE
-    try:
-        facts = msgspec.json.decode(path.read_bytes(), type=RunFacts)
-    except FileNotFoundError:
+    if not path.exists():
         raise RunError(
             f"{directory.path} has neither records nor {FACTS_FILE}; keep a run as a baseline with `harness keep`"
-        ) from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise RunError(f"{path}: {error}") from error
+        )
+    with readable(path):
+        facts = msgspec.json.decode(path.read_bytes(), type=RunFacts)
     if facts.schema_version != _SCHEMA:
         raise RunError(
             f"{path}: schema {facts.schema_version} is not known, this version reads {_SCHEMA}; keep the run again"

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from harness.gate.result import GatedMeasure, GateResult
 from harness.judgement.measures import Unit
+from harness.plain import plain
 
 __all__ = [
     "allowed_change", "change_text", "headline", "interval_text", "mean_value", "measure_cells", "plain", "value_text",
 ]  # fmt: skip
-
-# What XML forbids, terminals obey, or is a line's end to somebody; and the halves of characters that nobody can write.
-_NOT_PLAIN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-
-
-def plain(text: str) -> str:
-    """Text from outside on one line, without characters that do more than stand there."""
-    return _NOT_PLAIN.sub("�", text)
 
 
 def value_text(value: float | None, unit: Unit) -> str:

@@ -18,6 +18,7 @@ import msgspec
 
 from harness.errors import RunError
 from harness.gpu.samples import GpuSample, ServerSample
+from harness.run_files import read_whole
 
 __all__ = ["FILE", "GpuFile", "GpuWriter", "SamplerFooter", "SamplerHeader", "SourceNote", "read_gpu_file"]
 
@@ -121,12 +122,9 @@ def read_gpu_file(path: Path) -> GpuFile | None:
     """None where there is none, or where its writer was killed before it had begun. Tolerates a torn last line.
 
     Raises RunError for any other line that cannot be read."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from error
+    lines = read_whole(path).splitlines(keepends=True)
     found: GpuFile | None = None
     for number, text in enumerate(lines, start=1):
         if not text.endswith(b"\n"):
@@ -136,7 +134,7 @@ def read_gpu_file(path: Path) -> GpuFile | None:
             if found is not None:
                 found.take(line)
                 continue
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RunError(f"{path}:{number}: {error}") from error
         if not isinstance(line, SamplerHeader):
             raise RunError(f"{path}:{number}: a reading before the header")

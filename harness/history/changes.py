@@ -92,7 +92,8 @@ def _strongest(values: Floats) -> tuple[float, tuple[int, ...]]:
     )
     if by_step <= by_bump:
         return by_step, (int(cut),)
-    return by_bump, tuple(int(edge) for edge in (begin, end) if 0 < edge < len(values))
+    edges = tuple(int(edge) for edge in (begin, end) if LEAST <= edge <= len(values) - LEAST)
+    return (by_bump, edges) if edges else (1.0, ())  # one point before and one after it: two outliers
 
 
 def _p(null: Floats, seen: float) -> float:

@@ -110,7 +110,13 @@ def compared(paths: Sequence[Path], *, anyway: bool = False, measures: Sequence[
 
 def _side(letter: str, run: RunData) -> Side:
     summary, manifest = summarize(run), run.manifest
-    subject = Subject(run.counted(), manifest.loaded_s - manifest.warmup_s, manifest.objectives, run.gpu)
+    subject = Subject(
+        run.counted(),
+        manifest.loaded_s - manifest.warmup_s,
+        manifest.objectives,
+        run.gpu,
+        manifest.gpu_price_per_hour,
+    )
     return Side(letter, run, summary, subject)
 
 

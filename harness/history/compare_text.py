@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.history.compare import Comparison, Delta
 from harness.history.wording import change_text, measured_text
 from harness.judgement.measures import Unit
+from harness.plain import plain_lines
 
 __all__ = ["WITHIN_RUN", "comparison_text", "delta_text", "interval_text"]
 
@@ -21,14 +22,17 @@ def comparison_text(comparison: Comparison) -> str:
     if comparison.forbidden:
         lines += ["", "  NOT COMPARABLE:", *(f"    {text[:200]}" for text in comparison.forbidden)]
     letters = [side.letter for side in comparison.sides]
-    lines += ["", f"  {'':<22}{letters[0]:>14}" + "".join(f"{each:>14}{'change':>12}" for each in letters[1:])]
+    lines += [
+        "",
+        f"  {'':<22}{letters[0]:>14}" + "".join(f"{each:>14}{'change':>15}{'':31}" for each in letters[1:]).rstrip(),
+    ]
     for row in comparison.rows:
         cells = f"{measured_text(row.measured[0]):>14}"
         for measured, delta in zip(row.measured[1:], row.deltas[1:], strict=True):
-            cells += f"{measured_text(measured):>14}{delta_text(delta, row.unit):>12}"
-            cells += f"  {interval_text(delta, row.unit):<22}{'' if delta is None else delta.tone}"
+            cells += f"{measured_text(measured):>14}{delta_text(delta, row.unit):>15}"
+            cells += f"  {interval_text(delta, row.unit):<22}{'' if delta is None else delta.tone:<7}"
         lines.append(f"  {row.name:<22}{cells}".rstrip())
-    return "\n".join([*lines, "", f"  [ ] 95 % intervals: {WITHIN_RUN}"])
+    return plain_lines([*lines, "", f"  [ ] 95 % intervals: {WITHIN_RUN}"])
 
 
 def delta_text(delta: Delta | None, unit: Unit) -> str:

@@ -1,4 +1,4 @@
-"""A history of runs without their records: what a later gate, baseline or trend asks for, some 50 kB a run."""
+"""A history of runs without their records: what a later gate, baseline or trend asks for, some 80 kB a run."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ class ChangePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """One measure over the nights of a group; None: not measured in that night. `levels` has one value a night."""
+    """One measure over the nights of a group; None: not measured in that night, or +∞ in one of its runs, as in `num_infinite` nights,
+    which are in no level. `levels` has one value a night."""
 
     name: str
     unit: Unit
@@ -52,6 +53,7 @@ class Series:
     values: tuple[float | None, ...]
     levels: tuple[float | None, ...]
     changes: tuple[ChangePoint, ...]
+    num_infinite: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class _Scale:
 def series_over(name: str, nights: Sequence[Night]) -> Series | None:
     """The series of a measure, each night by the mean of its runs; None where no night has a value."""
     kept = [[each for run in night.runs if (each := run.facts.measures.get(name))] for night in nights]
-    values = [_mean([each.value for each in night]) for night in kept]
+    infinite = [any(each.infinite for each in night) for night in kept]
+    values = [None if inf else _mean([each.value for each in night]) for night, inf in zip(kept, infinite, strict=True)]
     there = [night for night, value in enumerate(values) if value is not None]
     if not there:
         return None
@@ -101,7 +104,7 @@ def series_over(name: str, nights: Sequence[Night]) -> Series | None:
                 commit_before=last.commit,
             )
         )
-    return Series(name, like.unit, like.better, tuple(values), tuple(levels), tuple(changes))
+    return Series(name, like.unit, like.better, tuple(values), tuple(levels), tuple(changes), sum(infinite))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -8,6 +8,7 @@ from harness.history.commit import short_commit
 from harness.history.levels import ChangePoint, Series
 from harness.history.trend import Group, Trend
 from harness.history.wording import amount, change_text
+from harness.plain import plain_lines
 
 __all__ = ["change_line", "trend_text"]
 
@@ -28,7 +29,7 @@ def trend_text(trend: Trend) -> str:
     if trend.left_out:
         lines += ["", f"  left out: {_plural(len(trend.left_out), 'run')}"]
         lines += [f"    {text[:200]}" for text in trend.left_out[:_MOST_LEFT_OUT]]
-    return "\n".join(lines)
+    return plain_lines(lines)
 
 
 def _group_lines(group: Group) -> list[str]:
@@ -39,7 +40,12 @@ def _group_lines(group: Group) -> list[str]:
     if len(group.nights) < FEWEST:
         return [head, f"    change points need {FEWEST} nights"]
     lines = [f"    {change_line(series, change)}" for series in group.series for change in series.changes]
-    steady = [series.name for series in group.series if not series.changes]
+    endless = [series for series in group.series if series.num_infinite]
+    lines += [
+        f"    {series.name} is +∞ in {_plural(series.num_infinite, 'night')}: no value, and no change point"
+        for series in endless
+    ]
+    steady = [series.name for series in group.series if not series.changes and not series.num_infinite]
     if steady:
         lines.append(f"    no change in {', '.join(steady)}")
     return [head, *lines]
@@ -48,11 +54,13 @@ def _group_lines(group: Group) -> list[str]:
 def change_line(series: Series, change: ChangePoint) -> str:
     """One change point in a line."""
     levels = f"{amount(change.before, series.unit)} -> {amount(change.after, series.unit)}"
-    commits = f"{short_commit(change.commit_before)}..{short_commit(change.commit)}"
+    commits = ""
+    if change.commit_before or change.commit:
+        commits = f", commits {short_commit(change.commit_before)}..{short_commit(change.commit)}"
     mark = "! " if change.alarm else "  "
     return (
         f"{mark}{series.name:<22}{levels:<28}{change_text(change.change, series.unit):>14} {change.tone:<7}"
-        f"from {day_of(change.started_wall)}, {change.first_run}, commits {commits}, p {change.p:.2g}"
+        f"from {day_of(change.started_wall)}, {change.first_run}{commits}, p {change.p:.2g}"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.gpu.samples import GpuSample, ServerSample
 from harness.judgement.binomial import incomplete_beta
-from harness.judgement.capacity import Series, in_flight, over, series_of
+from harness.judgement.capacity import Series, in_flight, over, series_of, since
 from harness.judgement.cost_alert import cost_spike
 from harness.judgement.latency_alert import latency_degradation
 from harness.judgement.measuring import Subject, parse_measure
@@ -44,12 +44,16 @@ def alerts(slo: Slo, table: Table, manifest: Manifest, samples: ServerSamples = 
     return watch(slo, table, manifest, samples).alerts
 
 
-def watch(slo: Slo, table: Table, manifest: Manifest, samples: ServerSamples = ()) -> Watch:
-    """Watch for every alert of the file. `table`: the requests after the warm-up; `samples`: of GPUs and servers, over time."""
+def watch(
+    slo: Slo, table: Table, manifest: Manifest, samples: ServerSamples = (), everything: Table | None = None
+) -> Watch:
+    """Watch for every alert of the file. `table`: the requests after the warm-up; `samples`: of GPUs and servers, over time;
+    `everything`: all requests, for those of the warm-up were in flight after it, too."""
     found = Watch()
     for keys in slo.alerts:
         try:
-            for fired in _fired(keys, table, manifest, samples):
+            whole = everything if everything is not None and isinstance(keys, CapacityKeys) else table
+            for fired in _fired(keys, whole, manifest, samples):
                 found.alerts += [
                     Alert(
                         kind=keys.kind,
@@ -112,7 +116,7 @@ def _capacity(keys: CapacityKeys, table: Table, manifest: Manifest, samples: Ser
         if not found:
             raise CannotWatchError(_NOT_MEASURED[what])
         for name, series in found.items():
-            yield Fired(over(series, limit), limit, _CapacityText(name, limit), keys.window)
+            yield Fired(over(since(series, manifest.warmup_s), limit), limit, _CapacityText(name, limit), keys.window)
 
 
 def _in_use(what: str, table: Table, manifest: Manifest, samples: ServerSamples) -> dict[str, Series]:

@@ -12,7 +12,7 @@ from harness.judgement.windows import Finding
 from harness.store import Manifest
 from harness.table import Floats, Mask, Table
 
-__all__ = ["Series", "in_flight", "over", "series_of"]
+__all__ = ["Series", "in_flight", "over", "series_of", "since"]
 
 Series = tuple[Floats, Floats]  # instants in order, and the share in use from each to the next
 
@@ -42,6 +42,13 @@ def series_of(samples: Sequence[GpuSample | ServerSample], what: str) -> dict[st
         name: (np.array([at for at, _ in each]), np.array([share for _, share in each]))
         for name, each in ((name, sorted(found)) for name, found in points.items())
     }
+
+
+def since(series: Series, begin: float) -> Series:
+    """From this instant on; what was in use then counts from there."""
+    instants, shares = series
+    first = max(0, int(np.searchsorted(instants, begin, side="right")) - 1)
+    return np.maximum(instants[first:], begin), shares[first:]
 
 
 def over(series: Series, limit: float) -> Iterator[Finding]:

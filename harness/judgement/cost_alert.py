@@ -27,7 +27,7 @@ def cost_spike(keys: CostSpikeKeys, table: Table, manifest: Manifest) -> Fired:
     """What requests cost that were not answered is in it. Raises CannotWatchError when the cost is not known, or the run too short."""
     known = np.flatnonzero(~np.isnan(table["cost_usd"]))
     if not len(known):
-        raise CannotWatchError("the cost is not known: give --prices")
+        raise CannotWatchError("the cost is not known: give --prices, or a simulated deployment prices")
     usd, answered = table["cost_usd"][known], table.is_outcome("ok")[known].astype(np.float64)
     windows = windows_of(table["intended_at"][known], manifest, keys.window)
 

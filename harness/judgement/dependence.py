@@ -29,9 +29,10 @@ def effective_size(hits: Floats, sizes: Floats) -> float:
     if share in (0.0, 1.0):
         return float(len(sizes))
     variance = variance_of_mean(hits, sizes)
-    if variance <= _ROUNDING * share * (1 - share):  # one request, or each with the same share: how they differ nobody has seen
+    independent = share * (1 - share)
+    if variance <= _ROUNDING * independent:  # one request, or each with the same share: how they differ nobody has seen
         return float(len(sizes))
-    return min(num, share * (1 - share) / variance)
+    return min(num, independent / variance)
 
 
 def variance_of_mean(sums: Floats, sizes: Floats) -> float:

@@ -9,7 +9,7 @@ A bound that only "none" or "all" can meet (`error_rate <= 0 %`) speaks of the r
 from __future__ import annotations
 
 from functools import cache
-from math import inf
+from math import inf, isinf
 from statistics import NormalDist
 
 import numpy as np
@@ -46,7 +46,7 @@ def judge_objectives(slo: Slo, table: Table, manifest: Manifest, gpu: GpuReport 
     @cache
     def subject(class_name: str | None) -> Subject:
         if class_name is None:
-            return Subject(table, duration_s, manifest.objectives, gpu)
+            return Subject(table, duration_s, manifest.objectives, gpu, manifest.gpu_price_per_hour)
         rows = table.labels["class_name"].is_(class_name)
         return Subject(table.select(rows), duration_s, manifest.objectives)
 
@@ -128,7 +128,8 @@ def _mean(limit: Limit, table: Table) -> Judgement:
         many = "very many" if needed is None else f"about {needed:,}"
         return "INCONCLUSIVE", f"too near the bound for {len(sums):,} requests; {many} would tell"
     held = (statistic < 0) == limit.is_upper
-    return "PASS" if held else "FAIL", f"{len(sums):,} requests, {abs(statistic):.1f} standard errors from the bound"
+    far = "which do not differ" if isinf(statistic) else f"{abs(statistic):.1f} standard errors from the bound"
+    return "PASS" if held else "FAIL", f"{len(sums):,} requests, {far}"
 
 
 # -- what a run knows of itself ------------------------------------------------------------------------------
@@ -145,11 +146,8 @@ def _known(limit: Limit, measured: Measured) -> Judgement:
         assert measured.high is not None
         held = limit.holds(measured.low)
         if limit.holds(measured.high) != held:
-            return (
-                "INCONCLUSIVE",
-                f"{unknown}; between {shown(measured.low, 'usd')}, if none cost anything, and {shown(measured.high, 'usd')}, if each "
-                "was as dear as the dearest",
-            )
+            between = f"{shown(measured.low, 'usd')}, if none cost anything, and {shown(measured.high, 'usd')}"
+            return "INCONCLUSIVE", f"{unknown}; between {between}, if each was as dear as the dearest"
         return "PASS" if held else "FAIL", f"{unknown}; it makes no difference"
     return (
         "PASS" if held else "FAIL",

@@ -5,8 +5,9 @@ ttft_p99  tpot_mean  e2e_p50      a latency (harness.metrics.latencies, itl, chu
 ttft_p99(ok)
 error_rate  throttle_rate         shares of the requests that were sent: failed, cut or incomplete; throttled
 goodput  goodput(ttft<1s,tpot<60ms)   share that is good, by the run's objectives or by these
-goodput_rate                      good requests a second
-request_rate  output_rate  token_rate    ok requests, their output tokens, all their tokens a second of the load
+goodput_rate                      good requests a second of the load
+request_rate  output_rate  token_rate    ok requests, their output tokens, all their tokens a second, from their first send to their
+                                  last end
 cost  cost_per_request  cost_per_1k  cost_per_mtok  cost_per_good
 cache_hit_rate  cached_share      of requests by the server's reply cache; of prompt tokens by the provider's prompt cache
 gpu_utilization  gpu_energy_per_token    as measured

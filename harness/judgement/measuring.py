@@ -10,6 +10,7 @@ from math import inf, isinf
 
 import numpy as np
 
+from harness.costs.self_hosted import hours_of
 from harness.errors import UsageError
 from harness.goodput import good_rows
 from harness.gpu.samples import GpuReport
@@ -30,12 +31,13 @@ _GOODPUT = re.compile(r"(goodput|goodput_rate)(?:\(([^()]*)\))?")
 @dataclass(frozen=True)
 class Subject:
     """What is measured: rows of a run (all, or those of a class), the seconds over which they were asked for, their objectives, and
-    what the GPUs did."""
+    what the GPUs did and cost an hour. Of a class alone nobody knows what GPUs did."""
 
     table: Table
     duration_s: float
     objectives: Mapping[str, Objective]
     gpu: GpuReport | None = None
+    gpu_usd_per_hour: float | None = None
     _ordered: dict[tuple[str, bool], Floats] = field(default_factory=dict, compare=False, repr=False)
 
     def ordered(self, metric: str, samples: Callable[[Table], Samples], *, only_ok: bool) -> Floats:
@@ -237,7 +239,7 @@ def _goodput(name: str, kind: str, bounds: str | None) -> Measure:
             return _missing(
                 name, "per_s", "higher", "no request has an objective: write goodput_rate(ttft<1s,tpot<60ms)"
             )
-        return _per_second(name, float(good.sum()), num, subject)
+        return _per_second(name, float(good.sum()), num, subject.duration_s)
 
     return Measure(name, "per_s", "higher", fold)
 
@@ -255,21 +257,23 @@ def _cached_share(name: str, subject: Subject) -> Measured:
 # -- rates, money, energy ----------------------------------------------------------------------------
 
 
-def _per_second(name: str, amount: float, num: int, subject: Subject) -> Measured:
-    if subject.duration_s <= 0:
+def _per_second(name: str, amount: float, num: int, seconds: float) -> Measured:
+    if not seconds > 0:
         return _missing(name, "per_s", "higher", "the load lasted no time")
-    return Measured(name=name, unit="per_s", better="higher", value=amount / subject.duration_s, num=num)
+    return Measured(name=name, unit="per_s", better="higher", value=amount / seconds, num=num)
 
 
 def _rate(name: str, subject: Subject) -> Measured:
+    """Over the time that the answers took, as in the summary: a plan's own time would give whoever answers late the rate of the plan."""
     ok = subject.table.is_outcome("ok")
-    num = int(ok.sum())
+    num, sent, done = int(ok.sum()), subject.table["sent_at"][ok], subject.table["done_at"][ok]
+    seconds = float(done.max() - sent.min()) if num else subject.duration_s
     if name == "request_rate":
-        return _per_second(name, num, num, subject)
+        return _per_second(name, num, num, seconds)
     columns = [subject.table[column][ok] for column in _TOKENS[name]]
     if num and all(np.isnan(column).all() for column in columns):
         return _missing(name, "per_s", "higher", "nobody counted the tokens")
-    return _per_second(name, float(sum(np.nansum(column) for column in columns)), num, subject)
+    return _per_second(name, float(sum(np.nansum(column) for column in columns)), num, seconds)
 
 
 _TOKENS = {"output_rate": ("num_output_tokens",), "token_rate": ("num_prompt_tokens", "num_output_tokens")}
@@ -281,8 +285,12 @@ def _cost(name: str, subject: Subject) -> Measured:
     table, missing = subject.table, partial(_missing, name, "usd", "lower")
     usd, num = table["cost_usd"], int(table.is_outcome("ok").sum())
     known = ~np.isnan(usd)
+    hours = None if known.any() or subject.gpu_usd_per_hour is None else hours_of(table)
+    if hours is not None:  # where tokens have no price, the GPUs' hours are the cost, as in the bill
+        known = np.ones_like(known)
+        usd = np.full(len(table), hours * (subject.gpu_usd_per_hour or 0.0) / len(table))
     if not known.any():
-        return missing("the cost is not known: give --prices")
+        return missing("the cost is not known: give --prices or --gpu-price, or a simulated deployment prices")
     if name == "cost_per_good" and not good_rows(table, subject.objectives)[0].any():
         return missing("no request has an objective")
     num_unknown = int((~known & ~np.isnan(table["sent_at"]) & ~table.is_outcome("refused")).sum())
@@ -296,7 +304,9 @@ def _cost(name: str, subject: Subject) -> Measured:
     elif total and not everything:
         measured.infinite = True
     else:
-        measured.why = "the cost of no answered request is known" if everything else "there is nothing to divide the cost by"
+        measured.why = (
+            "the cost of no answered request is known" if everything else "there is nothing to divide the cost by"
+        )
     return measured
 
 

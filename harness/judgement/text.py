@@ -42,6 +42,8 @@ def judgement_lines(
         lines.append("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)))
         if row[0] != "PASS":
             lines += [f"{'':{widths[0] + 2}}{part}" for part in wrap(why, max(40, width - widths[0] - 4))]
+    if any("independent ones" in why for _, why in rows):
+        lines.append("intervals take requests for independent; answers count those that resemble each other as fewer")
     lines += [f"ALERT  {each.from_s:g} to {each.to_s:g} s  {each.text}" for each in alerts[:_MOST_ALERTS]]
     if len(alerts) > _MOST_ALERTS:
         lines.append(f"ALERT  {len(alerts) - _MOST_ALERTS} more")

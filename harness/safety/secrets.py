@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from html import escape
 from urllib.parse import quote
 
+from harness.errors import UsageError
 from harness.records import RequestRecord
 
-__all__ = ["Scrubber"]
+__all__ = ["Scrubber", "require_secret"]
 
 _HIDDEN = "[secret]"
 # What looks like a key, whoever's it is: `Authorization: Bearer …`, OpenAI and Anthropic, Hugging Face, Groq, Google, AWS,
@@ -72,6 +73,16 @@ class Scrubber:
                 if stem.endswith(secret[:length]):
                     return stem[:-length] + _HIDDEN + text[len(stem) :]
         return text
+
+
+def require_secret(secret: str | None, written: str) -> None:
+    """Raises UsageError where a secret stands in what is written down of a run, in any option, label, path or file that was given.
+    A short one may stand in ordinary words."""
+    if secret and len(secret) >= _NO_WORD and Scrubber([secret]).exactly(written) != written:
+        raise UsageError(
+            "HARNESS_API_KEY stands in an option, a label, a path or a file of this run, and so would in its manifest and its page; "
+            "take it out there"
+        )
 
 
 def _forms(secret: str) -> set[str]:

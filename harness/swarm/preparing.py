@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from locust.argument_parser import default_args_dict
 
 from harness.doctor.certificate import attached, certificate_path
@@ -19,12 +20,13 @@ from harness.errors import UsageError
 from harness.objectives import objectives_of
 from harness.plan import LoadPlan, ReactivePlan, cut_at
 from harness.prices import Prices, priced
+from harness.safety.secrets import require_secret
 from harness.store import Manifest, machine, versions
 from harness.swarm.guarding import admit, permission_of, prices_of, require_end
 from harness.swarm.options import DEFAULT_MAX_IN_FLIGHT, PlanOptions
 from harness.swarm.probe import choose_model
 from harness.swarm.run import RunSettings
-from harness.swarm.transport import parse_target
+from harness.swarm.transport import api_key, parse_target
 from harness.swarm.users import LLMUser
 from harness.terms import terms
 
@@ -124,7 +126,7 @@ def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall:
     scenario's."""
     known_to_locust, here, software = set(default_args_dict()), machine(), versions()
     prices = Prices.of(settings.prices, settings.price_source, settings.price_version) if settings.prices else None
-    return Manifest(
+    manifest = Manifest(
         run_id=settings.run_id,
         uid=settings.uid,
         scenario=settings.scenario,
@@ -147,3 +149,5 @@ def manifest_of(settings: RunSettings, plan: LoadPlan, options: Namespace, wall:
         prices=priced(prices),
         **terms_of(options, plan.duration_s),
     )
+    require_secret(api_key(), msgspec.json.encode(manifest).decode())
+    return manifest

@@ -33,6 +33,7 @@ from harness.swarm.users import LLMUser
 from harness.swarm.watch import Watch
 from harness.swarm.worker import WorkerEnd
 from harness.text import summary_text
+from harness.verdict import worst_exit_code
 
 __all__ = ["Swarm"]
 
@@ -227,7 +228,8 @@ class Swarm:
         directory.write_conclusion(self.user_class.conclusion(data))
         summary = summarize(data)
         # A start that failed later in this process has set a code of its own; a good run does not take it back.
-        self.environment.process_exit_code = max(self.environment.process_exit_code or 0, summary.verdict.exit_code)
+        before = self.environment.process_exit_code or 0
+        self.environment.process_exit_code = worst_exit_code(before, summary.verdict.exit_code)
         if self.options.progress:
             # `harness run` prints the summary; Locust's tables have two significant digits and would only confuse.
             logging.getLogger("locust.stats_logger").disabled = True

@@ -103,5 +103,7 @@ def test_a_deployment_without_prices_has_no_bill(tmp_path: Path) -> None:
     out = tmp_path / "run"
     run_in_virtual_time(Simulation(str(deployment), load.plan, "load", seed=1), out, lambda *_: None)
     run = load_run(open_run(out))
-    assert not np.isnan(run.table["cost_usd"]).any()  # the mock says 0, for it knows no price
+    # The mock says 0, for it knows no price: nobody may take that for free.
+    assert all(each.cost_usd == 0 for each in run.directory.records([]))
+    assert np.isnan(run.table["cost_usd"]).all()
     assert bill(run.table, run.manifest, objectives={}, gpu=None) is None

@@ -41,6 +41,15 @@ def test_no_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
+def test_a_run_without_records_is_not_a_run_of_zeros(tmp_path: Path, name: str) -> None:
+    directory = run(tmp_path / "run-1", [record(0)])
+    for path in directory.path.glob("records-*.jsonl"):
+        path.unlink()
+    with pytest.raises(RunError, match="has no records; there is nothing to export"):
+        export(directory.path, name)
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
 def test_where_it_cannot_be_written(tmp_path: Path, name: str) -> None:
     directory = run(tmp_path / "run-1", [record(0)])
     with pytest.raises(UsageError, match="is a directory"):

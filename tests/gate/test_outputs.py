@@ -198,3 +198,20 @@ def test_objectives_are_in_every_output(answer: Answer) -> None:
     assert f"  {answer:<13}ttft_p99 < 800 ms (chat): 8 {answer} of 8 runs" in gate_text(result)
     assert "chat: ttft_p99 &lt; 800 ms" in junit_xml(result).decode()
     assert f"| ttft\\_p99 &lt; 800 ms | chat | {answer} |" in step_summary(result)
+
+
+@pytest.mark.parametrize("width", [None, 80, 100])
+def test_the_text_says_an_objective_once_and_fits_a_terminal(width: int | None) -> None:
+    runs = by_seed("b", {"e2e_p50": _VALUES})
+    results = [[objective(name, "INCONCLUSIVE") for name in ("ttft_p99 < 800 ms", "error_rate < 1 %")] for _ in runs]
+    result = gate(runs, by_seed("a", {"e2e_p50": _VALUES}), Rule(("e2e_p50",)), results)
+    result.notes = ["a machine that was busy " * 20, "x\n::error::pwned " * 9]
+    text = gate_text(result, width)
+    assert text.count("ttft_p99 < 800 ms") == 1
+    assert "  2 of 2 objectives: INCONCLUSIVE, below the table" in text
+    assert "::" not in text
+    if width is not None:
+        wide = [line for line in text.splitlines() if len(line) > width]
+        assert all(line.startswith(("  measure ", "  e2e_p50 ")) for line in wide), (
+            "only the table is as wide as it must be"
+        )

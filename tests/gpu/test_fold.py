@@ -14,8 +14,9 @@ from harness.gpu.file import FILE, SourceNote, read_gpu_file
 from harness.gpu.fold import gpu_samples, server_samples
 from harness.gpu.samples import GpuReport
 from harness.records import RecordFile
+from harness.summary import load_run, summarize
 from tests.gpu.builders import ORIGIN, gpu, report_of, run_of, server, write_readings
-from tests.harness.builders import HEADER, bare_record, write_run
+from tests.harness.builders import HEADER, bare_record, record, write_run
 
 
 def _report(path: Path, samples: list[Any], *, begin: float = 0.0, end: float = 10.0, **fields: Any) -> GpuReport:
@@ -260,3 +261,20 @@ def test_server_samples_lie_on_the_runs_axis(tmp_path: Path) -> None:
     list(directory.records(files))
     assert [sample.at for sample in server_samples(directory, files)] == [1.0, 3.0]
     assert gpu_samples(directory, files) == []
+
+
+def test_energy_and_tokens_are_of_the_same_requests(tmp_path: Path) -> None:
+    """400 W in a warm-up of 4 s, 100 W from then on: what the counted requests took does not have the warm-up's joules in it."""
+    records = [
+        record(n, intended_at=float(n), sent_at=float(n), done_at=n + 1.0, num_output_tokens=10) for n in range(10)
+    ]
+    directory = write_run(tmp_path / "run", [records], warmup_s=4.0, gpu_price_per_hour=3600.0)
+    write_readings(directory.path, [gpu(at / 4, power_w=400.0 if at < 16 else 100.0) for at in range(41)])
+    run = load_run(directory)
+    assert run.gpu is not None
+    assert run.gpu.window_s == 6.0
+    bill = summarize(run).bill
+    assert bill is not None
+    assert bill.energy_j == pytest.approx(600)
+    assert bill.energy_j_per_output_token == pytest.approx(600 / 60)
+    assert bill.gpu_usd == pytest.approx(6.0)

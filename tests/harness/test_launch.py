@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,28 @@ def test_a_scenario_that_did_not_run_is_explained() -> None:
     failure = explain_exit(3)
     assert isinstance(failure, TargetError)
     assert "exit code 3" in str(failure)
+
+
+@pytest.mark.realtime
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's word for it is Linux's")
+def test_what_was_started_ends_with_who_started_it(tmp_path: Path) -> None:
+    """SIGKILL of `harness run`: neither the mock, which would serve for ever, nor the load is left."""
+    child = "import os, signal, sys; open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
+    parent = f"import sys; from harness.launch import _run; _run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+    told = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", parent, str(told)]) as process:
+        until = time.monotonic() + 20
+        while not (told.exists() and told.read_text()) and time.monotonic() < until:
+            time.sleep(0.02)
+        pid = int(told.read_text())
+        process.kill()
+    while (alive := Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not alive
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import UsageError
 from harness.records import RequestRecord
-from harness.safety.secrets import Scrubber
+from harness.safety.secrets import Scrubber, require_secret
 from tests.harness.builders import LAW, record
 
 KEY = "canary/7f3a+91b2=e4"
@@ -99,3 +100,15 @@ def test_every_word_of_the_server_in_a_record_is_scrubbed() -> None:
     Scrubber([KEY]).record(said)
     assert [getattr(said, name) for name in fields] == ["you sent [secret]"] * len(fields)
     assert said.error_kind is None
+
+
+@pytest.mark.parametrize("written", [f'{{"labels":{{"k":"{KEY}"}}}}', f"/keys/{quote(KEY, safe='')}/prices.yaml"])
+def test_a_run_whose_manifest_would_hold_the_key_is_refused(written: str) -> None:
+    with pytest.raises(UsageError, match="HARNESS_API_KEY") as found:
+        require_secret(KEY, written)
+    assert KEY not in str(found.value)
+
+
+@pytest.mark.parametrize(("key", "written"), [(None, "mock"), ("mock", "mock-key"), (KEY, "canary")])
+def test_a_key_that_is_an_ordinary_word_refuses_no_run(key: str | None, written: str) -> None:
+    require_secret(key, written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -264,3 +265,22 @@ def test_a_file_that_cannot_be_written_leaves_no_half_of_itself(tmp_path: Path) 
     assert done.stdout == f"cannot write {tmp_path / 'summary.json'}: File too large\n"
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
     assert (tmp_path / "summary.json").read_bytes() == b"old"
+
+
+def test_two_who_write_one_file_do_not_write_into_each_others_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two `harness report` at once: while one has written its draft, the other begins and ends."""
+    directory, own = RunDirectory(tmp_path), os.fsync
+
+    def sync(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", own)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            directory.write_atomically("summary.json", b"short")
+        own(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    directory.write_atomically("summary.json", b"the longer one")
+    assert (tmp_path / "summary.json").read_bytes() == b"the longer one"
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]

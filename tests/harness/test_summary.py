@@ -106,7 +106,8 @@ def _same_figures(summary: Summary, path: Path) -> None:
         query = f"SELECT count(*) FROM record WHERE outcome = 'ok' AND planned_{what}_tokens <> num_{what}_tokens"
         assert found == sql.row(query)[0]
     cost = sql.row("SELECT sum(cost_usd) FROM record")[0]
-    assert summary.cost_usd == (None if cost is None else pytest.approx(cost))
+    # No run here has prices: 0 is not known, not free.
+    assert summary.cost_usd == (pytest.approx(cost) if cost else None)
     errors = sql.rows("SELECT outcome, error_kind, count(*) FROM record WHERE error_kind IS NOT NULL GROUP BY ALL")
     assert sorted((e.outcome, e.kind, e.num) for e in summary.errors) == sorted(errors)
 
@@ -388,3 +389,22 @@ def test_a_record_that_is_there_twice_does_not_stand_for_another(tmp_path: Path)
         load_run(write_run(tmp_path / "run", shares, num_planned=9))
     )  # 5 of 9 requests, 4 of them twice
     assert summary.verdict.answer == "INVALID"
+
+
+@pytest.mark.parametrize(("warmup_s", "answer"), [(0.0, "FAIL"), (2.0, "PASS")])
+def test_a_request_of_the_warm_up_stands_in_the_load_and_in_no_verdict(
+    tmp_path: Path, warmup_s: float, answer: str
+) -> None:
+    cold = record(0, outcome="failed", error_kind="http_503", status=503)
+    run = write_run(
+        tmp_path / "run",
+        [[cold, *(record(number) for number in range(1, 20))]],
+        clock="virtual",
+        num_planned=20,
+        warmup_s=warmup_s,
+    )
+    summary = summarize(load_run(run))
+    assert summary.verdict.answer == answer
+    assert summary.load.outcomes["failed"] == 1
+    assert summary.num_warmup == (4 if warmup_s else 0)
+    assert summary.metrics["e2e"].num == 19 - max(0, summary.num_warmup - 1)

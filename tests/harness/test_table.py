@@ -87,6 +87,16 @@ def test_token_sources() -> None:
     assert table.token_sources == {"server": 2, "local": 1, "unknown": 1}
 
 
+def test_token_sources_of_a_part() -> None:
+    sources = ["server", "server", "local", "local", None, "server"]
+    records = [record(number, token_source=source) for number, source in enumerate(sources)]
+    records[4].num_output_tokens, records[5].outcome = None, "failed"
+    table = tabulate(records)
+    assert table.select(table["intended_at"] >= 0).token_sources == table.token_sources
+    assert table.select(table["intended_at"] >= 0.5).token_sources == {"server": 1, "local": 2, "unknown": 1}
+    assert table.select(table["intended_at"] < 0).token_sources == {}
+
+
 _ROWS = st.lists(
     st.tuples(
         st.sampled_from(OUTCOMES),

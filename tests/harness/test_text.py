@@ -102,3 +102,27 @@ def test_an_error_without_words_ends_without_a_colon(tmp_path: Path) -> None:
     records = [record(0), record(1, outcome="left", error_kind="client_left", error_text=None)]
     summary = summarize(load_run(write_run(tmp_path / "run", [records])))
     assert summary_text(summary).splitlines()[-1].strip() == "1 x left/client_left"
+
+
+@pytest.mark.parametrize(("warmup_s", "words"), [(0.0, None), (0.5, "1 request of"), (1.5, "3 requests of")])
+def test_a_warm_up_is_told_beside_the_number_of_requests(tmp_path: Path, warmup_s: float, words: str | None) -> None:
+    """Also in a run whose rate is not constant, of which no steady part is looked for."""
+    run = write_run(tmp_path / "run", [[record(number) for number in range(9)]], warmup_s=warmup_s)
+    lines = summary_text(summarize(load_run(run))).splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("  requests")]
+    if words is None:
+        assert "warm-up" not in "\n".join(lines)
+    else:
+        assert lines[at + 1].split("  ")[-1].startswith(words)
+
+
+@pytest.mark.parametrize(
+    "attack", ["\x1b[31m red", "\n::error::y", "\r\n##[error]y", "\u202egpj", "\x9b31m", "a\u2028b"]
+)
+def test_what_a_server_says_commands_neither_terminal_nor_build_server(tmp_path: Path, attack: str) -> None:
+    broken = [record(n, outcome="failed", error_kind=attack, error_text=attack, model_served=attack) for n in range(9)]
+    directory = write_run(tmp_path / "run", [broken])
+    directory.write_conclusion([attack.strip("\r\n")])
+    text = summary_text(summarize(load_run(directory)))
+    assert not [line for line in text.split("\n") if line.lstrip().startswith("::") or "##[" in line]
+    assert all(character.isprintable() for character in text.replace("\n", ""))

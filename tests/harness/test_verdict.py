@@ -7,7 +7,7 @@ import pytest
 
 from harness.instrument import Instrument
 from harness.quantiles import distribution
-from harness.verdict import EXIT_CODES, judge_run
+from harness.verdict import EXIT_CODES, judge_run, worst_exit_code
 
 _NOTHING = distribution(np.array([]))
 
@@ -29,6 +29,15 @@ def _instrument(state: str, reasons: list[str]) -> Instrument:
 
 def _outcomes(**counts: int) -> dict[str, int]:
     return dict.fromkeys(("ok", "throttled", "failed", "cut", "incomplete", "refused"), 0) | counts
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [((), 0), ((0,), 0), ((0, 3), 3), ((3, 1), 1), ((1, 2, 3, 0), 2), ((3, 2), 2)],
+)
+def test_the_worst_exit_code_is_the_one_that_says_most(codes: tuple[int, ...], worst: int) -> None:
+    """INVALID before FAIL before INCONCLUSIVE before PASS: not the largest number."""
+    assert worst_exit_code(*codes) == worst
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:

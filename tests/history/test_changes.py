@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -121,6 +121,8 @@ def test_unit_and_offset_do_not_matter(values: list[int], scale: float, offset: 
 
 @LAW
 @given(st.lists(st.floats(-1e3, 1e3), min_size=0, max_size=150))
+@example([0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+@example([0.0, *[1.0] * 9, 0.0])
 def test_levels_have_two_points_or_more_and_lie_in_order(values: list[float]) -> None:
     cuts = [0, *places(np.array(values)), len(values)]
     assert all(end - begin >= 2 for begin, end in pairwise(cuts)) or len(cuts) == 2

@@ -103,7 +103,7 @@ def test_a_share_changes_by_points(comparison: Comparison) -> None:
 def test_what_has_no_interval_is_not_called_worse(comparison: Comparison) -> None:
     found = row(comparison, "request_rate").deltas[1]
     assert found is not None
-    assert (found.low, found.high, found.tone) == (None, None, "same")
+    assert (found.low, found.high, found.tone) == (None, None, "")
     assert row(comparison, "itl_p50").deltas[2].tone in ("", "same")  # type: ignore[union-attr]
 
 
@@ -278,3 +278,14 @@ def test_the_text_has_a_line_a_measure(comparison: Comparison) -> None:
     (ttft,) = [line for line in lines if line.startswith("  ttft_p50(ok)")]
     assert ttft.endswith("worse")
     assert "within-run uncertainty; whether a build got worse needs several runs: harness gate" in lines[-1]
+
+
+def test_columns_of_the_text_do_not_touch_and_stand_under_their_letters(comparison: Comparison) -> None:
+    head, *rows = comparison_text(comparison).splitlines()[5:-2]
+    assert head.split() == ["A", "B", "change", "C", "change"]
+    ends = [head.index(letter) + 1 for letter in "ABC"]
+    for row in rows:
+        assert all(row[end - 1] != " " and row[end : end + 1] in (" ", "") for end in ends), row
+    (failed,) = [row for row in rows if row.startswith("  error_rate")]
+    assert " points" in failed
+    assert "%+" not in failed

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.conclude import conclude
 from harness.errors import RunError, UsageError
 from harness.gate.facts import KEPT_MEASURES, facts_of, read_facts
 from harness.history.baseline import baseline_runs, choose
@@ -37,6 +38,17 @@ def test_a_kept_run_has_everything_but_its_records(tmp_path: Path) -> None:
     assert set(read_facts(RunDirectory(kept)).measures) == set(KEPT_MEASURES)
     assert sum(path.stat().st_size for path in kept.iterdir()) < 100_000
     assert not (run.path / "facts.json").exists()  # the run itself is left as it was
+
+
+@pytest.mark.parametrize("slo", [None, "slo.yaml"])
+def test_a_kept_run_is_not_folded_again(tmp_path: Path, slo: str | None) -> None:
+    """It would be INVALID, without a single request, and the baseline would be lost."""
+    (tmp_path / "slo.yaml").write_text("objectives: [ttft_p50 < 1 s]\n")
+    (kept,) = keep([folded(tmp_path / "burst-1").path], tmp_path / "history")
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    with pytest.raises(RunError, match="was kept without its records"):
+        conclude(RunDirectory(kept), slo=None if slo is None else tmp_path / slo)
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 
 def test_its_page_only_when_asked_for(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ for word in "$@"; do
     if [[ $previous == --into ]]; then mkdir -p "$word" && touch "$word/$verb"; fi
     previous=$word
 done
-if [[ -n $out && -z ${NO_RUNS:-} ]]; then mkdir -p "$out" && touch "$out/summary.json" "$out/report.html"; fi
+if [[ -n $out && -z ${NO_RUNS:-} ]]; then mkdir -p "$out" && touch "$out/summary.json"; fi
+if [[ -n $out && -z ${NO_RUNS:-}${NO_PAGES:-} ]]; then touch "$out/report.html"; fi
 name="CODE_$verb"
 exit "${!name:-0}"
 """
@@ -100,6 +101,11 @@ def test_the_first_night_makes_the_baseline_and_says_so(night: Night) -> None:
         ({"CODE_gate": "137"}, 2, "INVALID"),
         ({"CODE_simulate": "1"}, 0, "PASS"),  # a run with failures is the gate's to judge
         ({"NO_RUNS": "1"}, 2, "INVALID"),
+        (
+            {"NO_PAGES": "1", "CODE_simulate": "1"},
+            2,
+            "INVALID",
+        ),  # it ended in the middle; the night goes on and says so
     ],
 )
 def test_the_worst_answer_is_the_nights(night: Night, codes: dict[str, str], expected: int, word: str) -> None:

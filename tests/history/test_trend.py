@@ -15,6 +15,7 @@ from harness.history.command import run_trend
 from harness.history.levels import series_over
 from harness.history.nights import Night
 from harness.history.trend import Trend, trend_of
+from harness.history.trend_text import change_line, trend_text
 from harness.streams import stream
 from tests.history.past import facts, nights, past, write_past
 
@@ -36,6 +37,14 @@ def test_a_change_says_levels_size_and_commits() -> None:
     assert (change.commit_before, change.commit) == ("c009", "c010")
     assert (change.before, change.after, change.change) == pytest.approx((0.2, 0.3, 0.5))
     assert series.levels == pytest.approx((*[0.2] * 10, *[0.3] * 5))
+
+
+def test_where_nobody_noted_a_commit_none_is_named() -> None:
+    series = series_over(TTFT, nights([0.2] * 10 + [0.3] * 5))
+    assert series is not None
+    (change,) = series.changes
+    assert ", run-010-1, commits c009..c010, p " in change_line(series, change)
+    assert ", run-010-1, p " in change_line(series, replace(change, commit_before=None, commit=None))
 
 
 def test_the_level_of_a_latency_is_a_geometric_mean_and_that_of_a_share_a_mean() -> None:
@@ -77,6 +86,19 @@ def test_a_night_without_a_value_stands_between_the_others() -> None:
     assert series is not None
     assert [change.at for change in series.changes] == [8]
     assert series.levels[6] is None
+
+
+def test_a_night_without_end_is_in_no_level_and_is_said(tmp_path: Path) -> None:
+    runs = [past(number, {"ttft_p99": 0.2}) for number in range(8)]
+    runs += [past(7, {"ttft_p99": None}, seed=2), *(past(number, {"ttft_p99": None}) for number in range(8, 12))]
+    for run in runs:
+        run.facts.measures["ttft_p99"].infinite = run.facts.measures["ttft_p99"].value is None
+        write_past(tmp_path, run)
+    trend = trend_of(tmp_path, ["ttft_p99"])
+    assert trend.groups[0].series[0].values == (*[0.2] * 7, *[None] * 5)
+    lines = trend_text(trend)
+    assert "ttft_p99 is +∞ in 5 nights" in lines
+    assert "no change in" not in lines
 
 
 def test_what_was_never_measured_is_no_series() -> None:

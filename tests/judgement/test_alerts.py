@@ -170,6 +170,20 @@ def test_of_1000_runs_against_a_steady_queue_at_most_1_in_100_alerts() -> None:
 # -- capacity ------------------------------------------------------------------------------------------------
 
 
+def test_requests_of_the_warm_up_are_in_flight_after_it() -> None:
+    """One a second for 100 s, each 30 s long: 30 of 40 are in flight until the last was sent, none is a sample of the warm-up."""
+    rows = table(np.arange(100.0), ttft=np.full(100, 30.0))
+    run = manifest(duration_s=100.0, warmup_s=50.0, max_in_flight=40)
+    slo = _slo({"kind": "capacity", "in_flight": "75 %"})
+    (found,) = watch(slo, rows.select(rows["intended_at"] >= 50), run, (), rows).alerts
+    assert found.from_s == 50
+    assert found.to_s == pytest.approx(99 + 1.1, abs=1.2)
+    readings = [GpuSample(at=at, gpu="a", utilization=1.0 if at < 50 else 0.1) for at in np.arange(0.0, 100)]
+    assert alerts(_slo({"kind": "capacity", "gpu": "95 %", "window": "5s"}), rows, run, readings[51:]) == []
+    (found,) = alerts(_slo({"kind": "capacity", "gpu": "5 %", "window": "5s"}), rows, run, readings)
+    assert (found.from_s, found.worst) == (50, 0.1)
+
+
 def _held(*spans: tuple[float, float | None]) -> Table:
     return tabulate(
         [bare_record(number, sent_at=sent, done_at=done, intended_at=sent) for number, (sent, done) in enumerate(spans)]

@@ -56,6 +56,13 @@ def test_gaps_of_one_answer_that_are_all_alike_count_as_one() -> None:
     assert effective_size(hits, sizes) == pytest.approx(0.21 / np.var(shares), rel=0.25)
 
 
+@pytest.mark.parametrize("num", [1, 2, 9])
+def test_requests_that_do_not_differ_are_worth_as_many_as_there_are(num: int) -> None:
+    """However many gaps they have; the last digits of a share are no difference."""
+    assert effective_size(np.full(num, 33.0), np.full(num, 1000.0)) == num
+    assert effective_size(np.arange(1.0, num + 1), 3 * np.arange(1.0, num + 1)) == num
+
+
 def test_all_or_none_are_worth_as_many_as_there_are_requests() -> None:
     assert effective_size(np.zeros(7), np.full(7, 5.0)) == 7
     assert effective_size(np.full(7, 5.0), np.full(7, 5.0)) == 7

@@ -91,9 +91,11 @@ def test_lines_for_a_terminal() -> None:
         results, [_stage("FAIL")], [_alert(fail=False)], [NotWatched(kind="capacity", why="no cap")]
     )
     assert lines == [
-        "PASS          ttft_p99 < 800 ms           612 ms (588 ms to 701 ms)  n 4,000  because",
-        "INCONCLUSIVE  chat: ttft_p99 < 800 ms     612 ms (588 ms to 701 ms)  n 4,000  because",
-        "FAIL          ttft p95: connect <= 20 ms  31 ms                               slow",
+        "PASS          ttft_p99 < 800 ms           612 ms (588 ms to 701 ms)  n 4,000",
+        "INCONCLUSIVE  chat: ttft_p99 < 800 ms     612 ms (588 ms to 701 ms)  n 4,000",
+        "              because",
+        "FAIL          ttft p95: connect <= 20 ms  31 ms",
+        "              slow",
         "ALERT  60 to 90 s  10 % failed",
         "not watched: capacity: no cap",
     ]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.costs.fold import bill as bill_of
 from harness.errors import UsageError
 from harness.gpu.samples import GpuReport, GpuSeries
 from harness.judgement.measures import Measured
@@ -21,7 +22,7 @@ from harness.objectives import parse_objective
 from harness.records import RequestRecord
 from harness.summary import load_run
 from harness.table import Table, tabulate
-from tests.harness.builders import bare_record, record, write_run
+from tests.harness.builders import bare_record, manifest, record, write_run
 
 _OBJECTIVES = {"chat": parse_objective("ttft<0.3s"), "": parse_objective("e2e<0.5s,tpot<12ms")}
 _DURATION_S = 250.0
@@ -181,6 +182,12 @@ def test_gaps_between_chunks_and_between_tokens(subject: Subject, sql: Query) ->
     assert measure("itl_mean", subject).value == pytest.approx(sql(f"avg(x) from ({tokens})"))
 
 
+_SPAN = "(max(done_at) - min(sent_at))"
+# Refused by the server, or answered by its own cache: nobody pays for that, also where the record has no cost.
+_PRICED = (
+    "(cost_usd is not null or sent_at is not null and outcome <> 'refused' and "
+    "coalesce(outcome = 'throttled' or status >= 300 or cache_outcome in ('hit', 'stale'), false))"
+)
 _GOOD = (
     "outcome = 'ok' and case when class_name = 'chat' then coalesce(first_token_at - intended_at <= 0.3 + 1e-9, true) else "
     "done_at - intended_at <= 0.5 + 1e-9 and coalesce(case when num_output_tokens > 1 then "
@@ -210,15 +217,18 @@ def test_shares(name: str, hits: str, of: str, subject: Subject, sql: Query) -> 
 @pytest.mark.parametrize(
     ("name", "query"),
     [
-        ("request_rate", f"count(*) / {_DURATION_S} from ok"),
-        ("output_rate", f"sum(num_output_tokens) / {_DURATION_S} from ok"),
-        ("token_rate", f"sum(num_output_tokens + num_prompt_tokens) / {_DURATION_S} from ok"),
+        ("request_rate", f"count(*) / {_SPAN} from ok"),
+        ("output_rate", f"sum(num_output_tokens) / {_SPAN} from ok"),
+        ("token_rate", f"sum(num_output_tokens + num_prompt_tokens) / {_SPAN} from ok"),
         ("goodput_rate", f"count(*) filter ({_GOOD}) / {_DURATION_S} from r"),
         ("cost", "sum(cost_usd) from r"),
-        ("cost_per_request", "sum(cost_usd) / (select count(*) from ok) from r"),
-        ("cost_per_1k", "1000 * sum(cost_usd) / (select count(*) from ok) from r"),
-        ("cost_per_mtok", "1e6 * sum(cost_usd) / (select sum(num_prompt_tokens + num_output_tokens) from ok) from r"),
-        ("cost_per_good", f"sum(cost_usd) / count(*) filter ({_GOOD}) from r"),
+        ("cost_per_request", f"sum(cost_usd) / (select count(*) from ok where {_PRICED}) from r"),
+        ("cost_per_1k", f"1000 * sum(cost_usd) / (select count(*) from ok where {_PRICED}) from r"),
+        (
+            "cost_per_mtok",
+            f"1e6 * sum(cost_usd) / (select sum(num_prompt_tokens + num_output_tokens) from ok where {_PRICED}) from r",
+        ),
+        ("cost_per_good", f"sum(cost_usd) / count(*) filter ({_GOOD} and {_PRICED}) from r"),
         ("cached_share", "sum(num_cached_tokens) / sum(num_prompt_tokens) from r where num_cached_tokens is not null"),
     ],
 )
@@ -227,15 +237,12 @@ def test_rates_money_and_tokens(name: str, query: str, subject: Subject, sql: Qu
     assert found.value == pytest.approx(sql(query), rel=1e-12)
     assert found.why is None
     if name.startswith("cost"):
-        # Refused by the server, or answered by its own cache: nobody pays for that, also where the record has no cost.
-        free = "sent_at is not null and (outcome = 'throttled' or status >= 300 or cache_outcome in ('hit', 'stale'))"
-        unknown = sql(f"count(*) from r where cost_usd is null and not coalesce({free}, false)")
-        dearest = sql("max(cost_usd) from r")
-        total = sql("sum(cost_usd) from r")
-        assert found.num_unknown == unknown
-        assert found.value is not None
-        assert found.low == found.value
-        assert found.high == pytest.approx(found.value * (total + unknown * dearest) / total)
+        unknown = sql(f"count(*) from r where sent_at is not null and outcome <> 'refused' and not {_PRICED}")
+        dearest, total = sql("max(cost_usd) from r"), sql("sum(cost_usd) from r")
+        everything = sql(query.replace(f"where {_PRICED}", "").replace(f"and {_PRICED}", ""))
+        assert found.num_unknown == unknown > 0
+        assert found.low == pytest.approx(everything)
+        assert found.high == pytest.approx(everything * (total + unknown * dearest) / total)
 
 
 def test_a_class_by_itself(table: Table, sql: Query) -> None:
@@ -269,7 +276,8 @@ def _of(records: list[RequestRecord], duration_s: float = 10.0, **fields: Any) -
         ("goodput(ttft<1s)", _of([]), "no request was sent"),
         ("goodput_rate", _of([record()]), "no request has an objective"),
         ("output_rate", _of([record(num_output_tokens=None)]), "nobody counted the tokens"),
-        ("request_rate", _of([record()], duration_s=0.0), "the load lasted no time"),
+        ("request_rate", _of([record(done_at=0.0)]), "the load lasted no time"),
+        ("goodput_rate(ttft<1s)", _of([record()], duration_s=0.0), "the load lasted no time"),
         ("cost", _of([record()]), "the cost is not known: give --prices"),
         ("cost_per_good", _of([record(cost_usd=1.0)]), "no request has an objective"),
         ("cost_per_request", _of([bare_record(outcome="throttled", cost_usd=0.0)]), "there is nothing to divide the cost by"),
@@ -284,6 +292,26 @@ def test_what_is_not_known_has_no_value_and_says_why(name: str, subject: Subject
     assert not found.infinite
     assert found.why is not None
     assert why in found.why
+
+
+def test_what_our_side_held_back_has_a_cost_and_an_answer_without_usage_is_not_free() -> None:
+    refused = [bare_record(number, outcome="refused") for number in range(10)]
+    known = [record(number, cost_usd=0.01) for number in range(10, 20)]
+    found = measure("cost_per_request", _of(refused + known))
+    assert found.value == pytest.approx(0.01)
+    assert (found.num_unknown, found.low, found.high) == (0, None, None)
+    found = measure("cost_per_request", _of(known + [record(number) for number in range(20, 30)]))
+    assert (found.value, found.low, found.high) == pytest.approx((0.01, 0.005, 0.01))
+    assert found.num_unknown == 10
+    found = measure("cost_per_request", _of([record(0), bare_record(1, outcome="failed", sent_at=0.5, cost_usd=0.01)]))
+    assert (found.value, found.why) == (None, "the cost of no answered request is known")
+
+
+def test_who_answers_late_has_not_the_rate_of_the_plan() -> None:
+    """100 requests of 10 tokens in ten seconds, all of them answered by the end of the 50th."""
+    late = [record(number, intended_at=number / 10, done_at=0.5 * (number + 1)) for number in range(100)]
+    assert measure("output_rate", _of(late)).value == pytest.approx(1000 / 50)
+    assert measure("request_rate", _of(late)).value == pytest.approx(100 / 50)
 
 
 def test_nothing_answered_is_no_rate_at_all_and_a_cost_without_end() -> None:
@@ -364,3 +392,25 @@ def test_no_more_requests_are_counted_as_ok_than_there_are(table: Table) -> None
     """The run of these tests has every outcome, and samples enough for its percentiles."""
     assert all(table.is_outcome(name).sum() >= 5 for name in _ENDINGS)
     assert table.is_outcome("ok").sum() > ceil(1000 * 0.9)
+
+
+def test_where_tokens_have_no_price_the_hours_of_the_gpus_are_the_cost() -> None:
+    """Ten requests, from 0 s to 9.25 s, at 3,600 USD an hour: 9.25 USD; eight of them answered. The bill says the same."""
+    records = [
+        record(n, intended_at=float(n), sent_at=float(n), done_at=n + 0.25, num_output_tokens=50) for n in range(8)
+    ]
+    records += [
+        bare_record(n, outcome="failed", intended_at=float(n), sent_at=float(n), done_at=n + 0.25) for n in (8, 9)
+    ]
+    subject = _of(records, gpu_usd_per_hour=3600.0)
+    assert measure("cost", subject).value == pytest.approx(9.25)
+    found = measure("cost_per_1k", subject)
+    assert found.value == pytest.approx(9250 / 8)
+    assert (found.num_unknown, found.low, found.high) == (0, None, None)
+    bill = bill_of(subject.table, manifest(gpu_price_per_hour=3600.0), objectives={}, gpu=None)
+    assert bill is not None
+    assert found.value == pytest.approx(bill.per_1k)
+    assert measure("cost_per_mtok", subject).value == pytest.approx(bill.per_mtok)
+    priced = _of([record(0, cost_usd=0.5)], gpu_usd_per_hour=3600.0)
+    assert measure("cost", priced).value == 0.5, "a price of tokens comes first"
+    assert measure("cost", _of([bare_record(outcome="refused")], gpu_usd_per_hour=3600.0)).value is None

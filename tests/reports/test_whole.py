@@ -68,7 +68,7 @@ def test_objectives_with_their_answers(page: Page) -> None:
         "INCONCLUSIVE",
     }
     banner = page.only("section", id="verdict").text
-    assert "Objectives: 1 met, 2 missed, 1 inconclusive" in banner
+    assert "Objectives: 1 met, 2 broken, 1 inconclusive" in banner
     assert "Alerts that fired: 4" in banner
     assert page.row("Latency budget by stage", "INCONCLUSIVE")["took"] == "not measured"
 
