@@ -217,5 +217,7 @@ def require_file(path: Path) -> None:
 
 
 def explain_exit(code: int) -> HarnessError:
-    """Why Locust ended without a run."""
+    """Why Locust ended without a run. A negative code is the signal that ended it."""
+    if code < 0:
+        return TargetError(f"the scenario was ended by {signal.Signals(-code).name} before there was a run")
     return TargetError(f"the scenario did not run (exit code {code}); the reason stands above")

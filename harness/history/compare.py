@@ -156,8 +156,9 @@ def _change(reference: Floats, other: Floats, unit: Unit) -> Floats:
 
 
 def _interval(changes: Floats) -> tuple[float | None, float | None]:
-    """The percentiles of the resampled changes; nothing where some of them are no number."""
+    """The percentiles of the resampled changes; nothing where some of them are no number, or all are the same: none of 166 resampled
+    is none again, and that is no certainty."""
     if not np.isfinite(changes).all():
         return None, None
     low, high = np.percentile(changes, (2.5, 97.5))
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else (None, None)

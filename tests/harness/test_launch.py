@@ -92,6 +92,7 @@ def test_a_scenario_that_did_not_run_is_explained() -> None:
     failure = explain_exit(3)
     assert isinstance(failure, TargetError)
     assert "exit code 3" in str(failure)
+    assert "SIGTERM" in str(explain_exit(-15))
 
 
 @pytest.mark.realtime
