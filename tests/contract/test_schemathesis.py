@@ -22,7 +22,7 @@ from mockllm.deployment import load_deployment
 from mockllm.server.app import create_app
 from mockllm.server.control import Settings
 
-NUM_EXAMPLES = 8
+NUM_EXAMPLES = 5
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 _ORDERS = (
     "error",

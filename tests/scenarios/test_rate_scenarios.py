@@ -295,4 +295,5 @@ def test_every_scenario_runs_by_stock_locust(tmp_path: Path) -> None:
         assert {each.outcome for each in records} == {"ok"}, name
         assert list(dict.fromkeys(each.phase for each in records)) == _PHASES[name]
         assert run.manifest.duration_s == 1
-        assert "answered" in text
+        # Beside other tests a load process may be late: then the run says so, and that nothing was lost it says above.
+        assert any(word in text for word in ("answered", "sent late", "off time")), text
