@@ -4,21 +4,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench gate-card conformance fix clean
+.PHONY: demo test check style types imports bench gate-card conformance fix clean
 
 demo: $(READY)
 	$(BIN)/harness run scenarios/burst.py --mock h100-8b --rate 6 --duration 30s --burst-factor 5 --burst-every 15s --burst-for 5s --seed 1
 
 # Pure tests fill the processors; those with sockets and processes mostly wait; what measures runs with nothing beside it.
-test: check
+test: $(READY)
+	$(MAKE) --jobs 2 check
 	$(BIN)/python -m pytest -m "not realtime" -n 2 --dist worksteal
 	$(BIN)/python -m pytest -m "realtime and not alone" -n 4 --dist worksteal
 	$(BIN)/python -m pytest -m alone
 
-check: $(READY)
+check: types style imports
+
+style: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(READY)
 	$(BIN)/mypy
+
+imports: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
