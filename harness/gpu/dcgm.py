@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from harness.gpu.exposition import Series, plain_text, read_series
 from harness.gpu.samples import GpuSample
 
-__all__ = ["gpu_samples_of"]
+__all__ = ["NAMES", "gpu_samples_of"]
 
 _MOCK = "mockllm"
 _MIB = 2.0**20
@@ -32,7 +32,7 @@ _FIELDS = {
     "DCGM_FI_DEV_GPU_TEMP": ("temperature_c", 1.0),
 }
 _PARTS_OF_MEMORY = ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE", "DCGM_FI_DEV_FB_RESERVED")
-_NAMES = (*_FIELDS, *_PARTS_OF_MEMORY)
+NAMES = (*_FIELDS, *_PARTS_OF_MEMORY)
 
 # DCGM's blanks (dcgm_structs.h): the last sixteen of 32 bits and of 64 bits, and from 2^47 on in floating point say that
 # there is no value, and why. No field of ours but the energy, in millijoules, comes near the first.
@@ -43,9 +43,9 @@ def gpu_samples_of(text: str, at: float, source: str) -> list[GpuSample]:
     """What an exporter says of its GPUs and MIG instances, in its order. Raises ValueError for what cannot be read."""
     found: dict[tuple[str, str | None], dict[str, float]] = {}
     labels: dict[tuple[str, str | None], Series] = {}
-    for series in read_series(text, _NAMES):
+    for series in read_series(text, NAMES):
         key = _gpu(series), _mig(series)
-        if series.name in _NAMES and not _is_blank(series):
+        if series.name in NAMES and not _is_blank(series):
             if key not in found and len(found) == _MOST_GPUS:
                 raise ValueError(f"more than {_MOST_GPUS} GPUs")
             found.setdefault(key, {})[series.name] = series.value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import aiohttp
@@ -68,11 +68,11 @@ def open_session(permission: Permission, timeout_s: float = TIMEOUT_S) -> aiohtt
     )
 
 
-async def scrape(session: aiohttp.ClientSession, url: str, now: Callable[[], float]) -> Page:
-    """Raises PageError."""
+async def scrape(session: aiohttp.ClientSession, url: str, now: Callable[[], float], names: Sequence[str] = ()) -> Page:
+    """Raises PageError. `names`: ask for these samples only, by `name[]` as Prometheus' clients take it; others send all they have."""
     asked_at = now()
     try:
-        async with session.get(url, allow_redirects=False) as answer:
+        async with session.get(url, params=[("name[]", name) for name in names], allow_redirects=False) as answer:
             if answer.status != 200:
                 raise PageError(f"HTTP status {answer.status}", final=300 <= answer.status < 500)
             body = bytearray()

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from harness.gpu.exposition import plain_text, read_series
 from harness.gpu.samples import ServerSample
 
-__all__ = ["server_samples_of"]
+__all__ = ["NAMES", "server_samples_of"]
 
 _MOST_MODELS = 256
 
@@ -26,6 +26,7 @@ _FIELDS = {
     "vllm:prompt_tokens_total": "num_prompt_tokens",
     "vllm:generation_tokens_total": "num_output_tokens",
 }
+NAMES = tuple(_FIELDS)
 _MEAN = "kv_cache_usage"  # a share: engines are averaged, not added
 
 
@@ -34,7 +35,7 @@ def server_samples_of(text: str, at: float, source: str) -> list[ServerSample]:
 
     A server that says the same by its old and its new name is believed once, by the new one."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for series in read_series(text, tuple(_FIELDS)):
+    for series in read_series(text, NAMES):
         if series.name in _FIELDS and series.value >= 0:
             model = plain_text(series.labels.get("model_name", ""))
             if model not in values and len(values) == _MOST_MODELS:

@@ -10,7 +10,8 @@ it; steps here know only what they compute), `gen_ai_client_…` (the client's t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -70,24 +71,41 @@ class Metrics(Collector):
         self._vllm[name].observe(entry, took)
         self._gen_ai.observe(name, entry, took)
 
-    def exposition(self, now: float) -> bytes:
-        """Everything in Prometheus' text format; `now` is on the clock that drives the engine."""
+    def exposition(self, now: float, names: Set[str] = frozenset()) -> bytes:
+        """Everything in Prometheus' text format; `now` is on the clock that drives the engine.
+
+        `names`: only the families of these samples, as Prometheus' own clients take `name[]`. Who asks every second for a few
+        gauges then does not hold up tokens for the milliseconds that all the histograms take.
+        """
         self._now = now
-        return generate_latest(self._registry) + dcgm_text(self._engine.backends, now).encode()
+        if not names:
+            return generate_latest(self._registry) + dcgm_text(self._engine.backends, now).encode()
+        chosen = CollectorRegistry(auto_describe=False)
+        chosen.register(_Chosen(self, names))
+        gpus = dcgm_text(self._engine.backends, now) if any(name.startswith("DCGM_") for name in names) else ""
+        return generate_latest(chosen) + gpus.encode()
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._gauges()
-        yield from self._cache()
-        yield from self._counters()
+        yield from self.counted()
+        yield from self.distributions()
+
+    def distributions(self) -> Iterator[Metric]:
+        """The histograms."""
         for name, text, field in _HISTOGRAMS:
             pairs = [(_engine_labels(model), getattr(fold, field)) for model, fold in self._vllm.items()]
             yield _histogram(f"vllm:{name}", text, pairs)
         for name, text, field in _GEN_AI:
             folds: dict[GenAiKey, Histogram] = getattr(self._gen_ai, field)
             yield _histogram(name, text, [(_gen_ai_labels(key), histogram) for key, histogram in folds.items()])
+        yield self._lateness()
+
+    def counted(self) -> Iterator[Metric]:
+        """Gauges and counters."""
+        yield from self._gauges()
+        yield from self._cache()
+        yield from self._counters()
         yield self._outcomes()
         yield from self._stack()
-        yield self._lateness()
 
     def _gauges(self) -> Iterator[Metric]:
         running = GaugeMetricFamily("vllm:num_requests_running", "Requests in the batch.", labels=_ENGINE)
@@ -167,6 +185,20 @@ class Metrics(Collector):
         return HistogramMetricFamily(
             "mock_emit_lateness_seconds", text, buckets=cumulative, sum_value=self._ledger.lateness_sum
         )
+
+
+class _Chosen(Collector):
+    """The families of a few samples; the histograms are not even made where no part of one is asked for."""
+
+    def __init__(self, metrics: Metrics, names: Set[str]) -> None:
+        self._metrics, self._names = metrics, names
+
+    def collect(self) -> Iterator[Metric]:
+        of_histograms = any(name.endswith(("_bucket", "_sum", "_count")) for name in self._names)
+        parts = [self._metrics.counted(), *([self._metrics.distributions()] if of_histograms else [])]
+        for family in chain.from_iterable(parts):
+            if any(sample.name in self._names for sample in family.samples):
+                yield family
 
 
 def _engine_labels(model: str) -> dict[str, str]:

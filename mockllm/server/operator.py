@@ -23,8 +23,9 @@ def add_operator_routes(app: FastAPI, server: Server) -> None:
     """`/metrics` and `/mock/…`."""
     all_metrics = Metrics(server.engine, server.ledger)
 
-    async def metrics() -> Response:
-        text = all_metrics.exposition(server.clock.now())
+    async def metrics(http: Request) -> Response:
+        asked = frozenset(http.query_params.getlist("name[]"))
+        text = all_metrics.exposition(server.clock.now(), asked)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def ledger() -> Response:

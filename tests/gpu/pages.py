@@ -19,6 +19,7 @@ class Pages:
     def __init__(self) -> None:
         self.url = ""
         self.asked: Counter[str] = Counter()
+        self.queries: dict[str, str] = {}
         self.headers = ""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -26,7 +27,8 @@ class Pages:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.headers += head.decode("latin-1").lower()
-                path = head.split(b" ", 2)[1].decode()
+                path, _, query = head.split(b" ", 2)[1].decode().partition("?")
+                self.queries[path] = query
                 self.asked[path] += 1
                 if not await self._page(path, writer):
                     break

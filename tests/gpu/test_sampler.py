@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -54,12 +55,17 @@ def test_pages_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with start_sampler(sources, out=out, every_s=0.1):
             _wait(out, lambda found: {urls["silent"], urls["endless"]} <= {note.source for note in found.notes})
             _wait(out, lambda found: urls["late"] in {sample.source for sample in found.gpus})
-        after = dict(pages.asked)
+        after, queries = dict(pages.asked), dict(pages.queries)
     found = _read(out)
     why = {note.source: note.why_not for note in found.notes}
     assert why.pop(f"{pages.url}/trial") == why[urls["missing"]] == "HTTP status 404"
     assert after["/trial"] == 1, "nobody said that it knows of GPUs: it is not asked again"
     assert after["/missing"] > 1, "an exporter may come yet"
+    asked = parse_qs(queries["/trial"])["name[]"]
+    assert {"DCGM_FI_DEV_POWER_USAGE", "vllm:num_requests_running"} <= set(asked), (
+        "the server under test is asked for what is read"
+    )
+    assert queries["/missing"] == "", "an exporter's page is asked for as it was named"
     assert why[urls["late"]] == "HTTP status 503"
     assert why[urls["elsewhere"]] == "HTTP status 302", "a redirect is not followed"
     assert why[urls["garbage"]] == "its answer is not HTTP"

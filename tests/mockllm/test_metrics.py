@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from mockllm.deployment import Deployment, build_engine, load_profile
 from mockllm.profile import Profile
@@ -341,3 +342,32 @@ def test_the_server_shows_what_its_ledger_says() -> None:
         ("chat", "anthropic", None): 1,
         ("embeddings", "openai", None): 1,
     }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"vllm:num_requests_running"},
+        {"vllm:prompt_tokens_total", "vllm:kv_cache_usage_perc", "nobody:has_this"},
+        {"vllm:time_to_first_token_seconds_bucket"},
+        {"mock_emit_lateness_seconds_count", "mock_requests_total"},
+    ],
+)
+def test_asked_for_by_name_the_page_is_these_families_and_no_others(names: set[str]) -> None:
+    what, ledger = metrics()
+    ledger.close(entry())
+    whole = {each.name: each for each in text_string_to_metric_families(what.exposition(2.0).decode())}
+    chosen = {each.name: each for each in text_string_to_metric_families(what.exposition(2.0, names).decode())}
+    expected = {name: each for name, each in whole.items() if names & {sample.name for sample in each.samples}}
+    assert expected
+    assert {name: each.samples for name, each in chosen.items()} == {
+        name: each.samples for name, each in expected.items()
+    }
+
+
+def test_gpus_are_shown_to_who_asks_for_them() -> None:
+    """Who asks for any of their fields gets all."""
+    what, _ = metrics()
+    assert b"DCGM_FI_DEV_FB_USED" in what.exposition(1.0)
+    assert b"DCGM_FI_DEV_FB_USED" in what.exposition(1.0, {"DCGM_FI_DEV_POWER_USAGE"})
+    assert b"DCGM" not in what.exposition(1.0, {"vllm:num_requests_running"})
