@@ -107,14 +107,14 @@ def test_c_slots_follow_kiefer_and_wolfowitz_to_a_step() -> None:
 
 @pytest.mark.parametrize("utilization", [0.3, 0.7])
 def test_fixed_service_waits_as_m_d_1(utilization: float) -> None:
-    arrivals, tokens = customers(f"M/D/1 {utilization}", 120_000, utilization, 1, fixed=True)
+    arrivals, tokens = customers(f"M/D/1 {utilization}", 60_000, utilization, 1, fixed=True)
     theory = utilization * SERVICE_S / (2 * (1 - utilization))
     assert waits(1, arrivals, tokens).mean() == pytest.approx(theory, rel=0.03)
 
 
 @pytest.mark.parametrize("utilization", [0.3, 0.6])
 def test_exponential_service_waits_as_m_m_1(utilization: float) -> None:
-    arrivals, tokens = customers(f"M/M/1 {utilization}", 150_000, utilization, 1)
+    arrivals, tokens = customers(f"M/M/1 {utilization}", 80_000, utilization, 1)
     theory = utilization * SERVICE_S / (1 - utilization)
     assert waits(1, arrivals, tokens).mean() == pytest.approx(theory, rel=0.03)
 
