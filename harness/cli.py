@@ -244,6 +244,7 @@ def simulate(
             gpu_price_per_hour=gpu_price,
             month_requests=per_month,
             environ=os.environ,
+            cwd=Path.cwd(),
         ),
     )
     name = f"{Path(deployment).stem}-virtual-{file_stamp(clock_pair()['wall'])}"

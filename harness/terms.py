@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.history.commit import commit_of
+from harness.judgement.slo import load_slo
 
 __all__ = ["terms"]
 
@@ -25,21 +27,19 @@ def terms(
     gpu_price_per_hour: float | None,
     month_requests: float | None,
     environ: Mapping[str, str],
+    cwd: Path,
 ) -> dict[str, Any]:
-    """Fields of the manifest. Raises UsageError for what makes no sense, and for an objective file that breaks its format."""
+    """Fields of the manifest. The label `commit` is found by itself, in `environ` or by git in `cwd`, unless it is said. Raises UsageError for what makes no sense, and for an objective file that breaks its format."""
     if not 0 <= warmup_s < duration_s:
         raise UsageError(f"--warmup {warmup_s:g}s: must be shorter than the run, which has {duration_s:g} s")
     for name, value in (("--gpu-price", gpu_price_per_hour), ("--per-month", month_requests)):
         if value is not None and not 0 < value < inf:
             raise UsageError(f"{name} {value:g}: must be more than 0")
     found = dict(_label(text) for text in labels)
-    plain = None
-    if slo:
-        from harness.judgement.slo import load_slo
-
-        plain = load_slo(Path(slo)).plain()
+    if "commit" not in found and (commit := commit_of(environ, cwd)) is not None:
+        found["commit"] = commit
     return {
-        "slo": plain,
+        "slo": load_slo(Path(slo)).plain() if slo else None,
         "warmup_s": warmup_s,
         "labels": found,
         "gpu_price_per_hour": gpu_price_per_hour,

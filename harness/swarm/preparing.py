@@ -118,6 +118,7 @@ def terms_of(options: Namespace, duration_s: float) -> dict[str, Any]:
         gpu_price_per_hour=options.gpu_price,
         month_requests=options.per_month,
         environ=os.environ,
+        cwd=Path.cwd(),
     )
 
 

@@ -66,7 +66,7 @@ def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) ->
     out, ledger = tmp_path / "killed", tmp_path / "ledger.jsonl"
     with mock_server("golden", "--ledger", str(ledger)) as url:
         process = _burst(url, out, rate=60)
-        _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 100)
+        _wait_for(lambda: ledger.read_bytes().count(b'"outcome":"ok"') > 200)
         process.send_signal(signal.SIGKILL)
         process.wait()
         killed_at = time.monotonic()
@@ -79,8 +79,8 @@ def test_sigkill_of_the_load_process_loses_no_finished_record(tmp_path: Path) ->
     answered = {
         line["client_request_id"]
         for line in lines[1:]
-        # An answer whose last byte left just before the kill may not have been read any more.
-        if line["outcome"] == "ok" and origin + line["written_at"][-1] < killed_at - 0.1
+        # An answer whose last byte left just before the kill may not have been read: four processes share the processors.
+        if line["outcome"] == "ok" and origin + line["written_at"][-1] < killed_at - 1.0
     }
     assert len(answered) > 50
     assert answered <= kept
