@@ -8,12 +8,36 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+MARKS = ("realtime", "alone")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where only tests with one of our marks are asked for (`-m alone`), files without any are not even imported: importing all
+    of them would take longer than many a test."""
+    first = (config.getoption("markexpr") or "").split(" ")[0]
+    if first not in MARKS or not collection_path.name.startswith("test_"):
+        return None
+    return None if _says(collection_path, first) else True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in MARKS:
+            if item.get_closest_marker(mark) is not None and not _says(item.path, mark):
+                raise pytest.UsageError(f"{item.nodeid}: write pytest.mark.{mark} in this file, where it is looked for")
+
+
+@cache
+def _says(path: Path, mark: str) -> bool:
+    return f"pytest.mark.{mark}" in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
