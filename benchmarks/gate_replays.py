@@ -22,6 +22,7 @@ from harness.gate.rule import DEFAULT_MEASURES
 from harness.judgement.measuring import Subject, measure
 from harness.store import Manifest
 from harness.streams import stream
+from harness.summary import load_run
 from harness.table import LABELS, OUTCOMES, Labels, Table, tabulate
 from harness.virtual import Simulation, run_in_virtual_time
 from harness.workloads.synthetic import conversations
@@ -163,4 +164,4 @@ def served(
         simulation = Simulation(deployment, plan, "sustained", seed=seed, num_with_gaps=0)
         with TemporaryDirectory() as folder:
             directory = run_in_virtual_time(simulation, Path(folder) / f"seed-{seed}", lambda num, at_s: None)
-            yield JudgedRun(directory.name, directory.manifest(), facts_of(directory, DEFAULT_MEASURES))
+            yield JudgedRun(directory.name, directory.manifest(), facts_of(load_run(directory), DEFAULT_MEASURES))

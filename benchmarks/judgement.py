@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine_line
-from harness.clock import boot_id, clock_pair
+from benchmarks.runs import header, manifest
 from harness.objectives import Objective
-from harness.records import Header, RecordWriter, RequestRecord
-from harness.store import Manifest, create_run, machine, versions
+from harness.records import RecordWriter, RequestRecord
+from harness.store import create_run
 from harness.streams import stream
 
 _NUM = 1_000_000
@@ -42,28 +42,22 @@ _SLO = """objectives:
 def write(num: int, path: Path) -> None:
     """A run of `num` requests."""
     directory, luck = create_run(path), stream(0, "bench")
-    manifest = _manifest(num)
-    directory.write_manifest(manifest)
-    header = Header(
-        run_id="bench",
-        scenario="bench",
-        host="bench",
-        pid=0,
-        boot_id=boot_id(),
-        clocks=clock_pair(),
-        origin_monotonic=0.0,
-        worker_index=0,
-        num_workers=1,
+    kept = manifest(
+        num,
+        num / _RATE,
+        clock="virtual",  # no instrument sampled itself here
+        objectives={"": Objective(ttft_s=1.0, tpot_s=0.06)},
     )
-    writer = RecordWriter(directory.path / "records-1.jsonl", header)
+    directory.write_manifest(kept)
+    writer = RecordWriter(directory.path / "records-1.jsonl", header())
     waits = luck.lognormal(-2.5, 0.6, 10_007).tolist()
     gaps = [[round(gap, 6) for gap in luck.normal(0.02, 0.002, _TOKENS - 1).tolist()] for _ in range(101)]
     for number in range(num):
         writer.opened()
         writer.write(_record(number, gaps[number % 101], waits[number % 10_007]))
     writer.close(num / _RATE)
-    manifest.ended_at, manifest.ended_how = num / _RATE + 1, "complete"
-    directory.write_manifest(manifest)
+    kept.ended_at, kept.ended_how = num / _RATE + 1, "complete"
+    directory.write_manifest(kept)
 
 
 def _record(number: int, gaps: list[float], waited_s: float) -> RequestRecord:
@@ -97,28 +91,6 @@ def _record(number: int, gaps: list[float], waited_s: float) -> RequestRecord:
     record.model_served, record.cache_outcome = ("small", "large")[number % 2], "hit" if hit else "miss"
     record.cost_usd = 0.0 if hit else 0.00031
     return record
-
-
-def _manifest(num: int) -> Manifest:
-    return Manifest(
-        run_id="bench",
-        scenario="bench",
-        target="none",
-        model="bench",
-        seed=0,
-        command=[],
-        options={},
-        plan={},
-        num_planned=num,
-        duration_s=num / _RATE,
-        max_in_flight=None,
-        num_workers=1,
-        started_wall=clock_pair()["wall"],
-        versions=versions(),
-        machine=machine(),
-        clock="virtual",  # no instrument sampled itself here
-        objectives={"": Objective(ttft_s=1.0, tpot_s=0.06)},
-    )
 
 
 def _timed(words: list[str]) -> tuple[int, float, float]:

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine_line
-from harness.clock import boot_id, clock_pair
+from benchmarks.runs import header, manifest
 from harness.live.stats import LiveStats
-from harness.records import Header, RecordWriter, RequestRecord
-from harness.store import Manifest, create_run, machine, open_run, versions
+from harness.records import RecordWriter, RequestRecord
+from harness.store import create_run, open_run
 from harness.streams import stream
 from harness.summary import load_run, summarize
 
@@ -69,40 +69,6 @@ def _record(number: int, gaps: list[float], waited_s: float) -> RequestRecord:
     )
 
 
-def _header(manifest: Manifest) -> Header:
-    return Header(
-        run_id=manifest.run_id,
-        scenario="bench",
-        host="bench",
-        pid=0,
-        boot_id=boot_id(),
-        clocks=clock_pair(),
-        origin_monotonic=0.0,
-        worker_index=0,
-        num_workers=1,
-    )
-
-
-def _manifest(num: int) -> Manifest:
-    return Manifest(
-        run_id="bench",
-        scenario="bench",
-        target="none",
-        model="bench",
-        seed=0,
-        command=[],
-        options={},
-        plan={},
-        num_planned=num,
-        duration_s=num / _RATE,
-        max_in_flight=None,
-        num_workers=1,
-        started_wall=clock_pair()["wall"],
-        versions=versions(),
-        machine=machine(),
-    )
-
-
 def _resident_mib() -> float:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
@@ -111,9 +77,8 @@ def _resident_mib() -> float:
 def write(num: int, path: Path, tell: Callable[[int, float, float], None]) -> None:
     """Write a run; after each tenth `tell` is told how many there are, records a second, and memory in MiB."""
     directory = create_run(path)
-    manifest = _manifest(num)
-    directory.write_manifest(manifest)
-    writer, live = RecordWriter(directory.path / "records-1.jsonl", _header(manifest)), LiveStats(objectives={})
+    directory.write_manifest(manifest(num, num / _RATE))
+    writer, live = RecordWriter(directory.path / "records-1.jsonl", header()), LiveStats(objectives={})
     luck = stream(0, "bench")
     waits = luck.lognormal(-3.0, 1.0, 10_000).tolist()
     gaps = [[round(gap, 6) for gap in luck.normal(0.02, 0.001, _TOKENS - 1).tolist()] for _ in range(100)]
