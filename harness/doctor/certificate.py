@@ -26,7 +26,6 @@ __all__ = [
     "certificate_path",
     "certificate_text",
     "judge",
-    "load_certificate",
     "read_certificate",
     "stale_because",
     "write_certificate",
@@ -173,12 +172,6 @@ def read_certificate(path: Path) -> Certificate | None:
         return msgspec.json.decode(path.read_bytes(), type=Certificate)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def load_certificate(machine: Mapping[str, Any], versions: Mapping[str, str], path: Path) -> Certificate | None:
-    """The certificate that holds for this machine and software; None when there is none, or it is stale."""
-    certificate = read_certificate(path)
-    return certificate if certificate is not None and not stale_because(certificate, machine, versions) else None
 
 
 def stale_because(certificate: Certificate, machine: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:

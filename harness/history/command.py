@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.history.compare import MEASURES, Comparison, compared
+from harness.history.compare import MEASURES, compared
 from harness.history.compare_text import comparison_text
 from harness.history.keep import keep
 from harness.history.trend import trend_of
 from harness.history.trend_text import change_line, trend_text
 from harness.verdict import EXIT_CODES
 
-__all__ = ["compare_runs", "run_compare", "run_keep", "run_trend"]
+__all__ = ["run_compare", "run_keep", "run_trend"]
 
 
 def run_compare(
@@ -25,22 +25,13 @@ def run_compare(
     tell: Callable[[str], None] = print,
 ) -> int:
     """Write the comparative page and print its table. The exit code is 0: a comparison judges nothing, `harness gate` does."""
+    from reports.compare_page import render_comparison  # slow to import: plotly
+
     comparison = compared(paths, anyway=anyway, measures=measures or MEASURES)
-    _write_comparison(comparison, out)
+    _write(render_comparison(comparison), out)
     tell(comparison_text(comparison))
     tell(f"\n  page        {out}")
     return EXIT_CODES["PASS"]
-
-
-def compare_runs(paths: Sequence[Path], out: Path, *, anyway: bool = False) -> Path:
-    """Write the comparative page of two to eight runs. Raises UsageError for runs that cannot be compared, unless `anyway`."""
-    return _write_comparison(compared(paths, anyway=anyway), out)
-
-
-def _write_comparison(comparison: Comparison, out: Path) -> Path:
-    from reports.compare_page import render_comparison  # slow to import: plotly
-
-    return _write(render_comparison(comparison), out)
 
 
 def run_keep(paths: Sequence[Path], into: Path, *, with_page: bool = False, tell: Callable[[str], None] = print) -> int:

@@ -45,8 +45,8 @@ def add_token_routes(app: FastAPI, server: Server) -> None:
             call = model_not_found(call.model)
         if isinstance(call, ApiError):
             return error_response("anthropic", call, request_id)
-        num_tokens = read_prompt(call, server.tokenizer).num_tokens
-        return json_body({"input_tokens": num_tokens}, provider_headers("anthropic", request_id, 0.0))
+        answer = anthropic_messages.count_body(read_prompt(call, server.tokenizer).num_tokens)
+        return Response(answer, 200, provider_headers("anthropic", request_id, 0.0), media_type="application/json")
 
     for path, handler in (
         ("/tokenize", to_tokens),

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import RunError, UsageError
-from harness.history.command import compare_runs
+from harness.history.command import run_compare
 from harness.history.compare import MEASURES, Comparison, Row, compared
 from harness.history.compare_text import comparison_text
 from harness.history.differing import differing_fields
@@ -253,8 +253,9 @@ def test_a_run_without_records_says_so(tmp_path: Path) -> None:
 def test_a_page_goes_into_a_file(tmp_path: Path) -> None:
     paths = [run(tmp_path / "a", 1), run(tmp_path / "b", 2)]
     with pytest.raises(UsageError, match="is a directory; name a file"):
-        compare_runs(paths, tmp_path)
-    out = compare_runs(paths, tmp_path / "new" / "page.html")
+        run_compare(paths, tmp_path)
+    out = tmp_path / "new" / "page.html"
+    assert run_compare(paths, out, tell=lambda _: None) == 0
     assert out.read_text().startswith("<!doctype html>")
 
 
