@@ -10,7 +10,7 @@ from shutil import get_terminal_size
 import msgspec
 
 from harness.errors import RunError
-from harness.gate.facts import FACTS_FILE, read_facts, write_facts_of_data
+from harness.gate.facts import FACTS_FILE, read_facts, write_facts
 from harness.judgement.slo import load_slo
 from harness.plain import plain_lines
 from harness.run_files import readable
@@ -38,7 +38,7 @@ def conclude(directory: RunDirectory, *, slo: Path | None = None) -> int:
     data = load_run(directory)
     summary = summarize(data)
     directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
-    write_facts_of_data(data, objectives=summary.objectives)
+    write_facts(data, objectives=summary.objectives)
     page = write_report(data, summary)
     print(summary_text(summary, get_terminal_size().columns if sys.stdout.isatty() else None))
     stack = directory.path / "stack.json"

@@ -21,12 +21,13 @@ from harness.dictionary.figures import ToolFigures
 from harness.dictionary.tools import dictionary
 from harness.doctor.certificate import Attached
 from harness.goodput import Goodput, goodput
-from harness.gpu.axis import gpu_samples, server_samples
+from harness.gpu.axis import Readings, read_run
 from harness.gpu.fold import gpu_report
 from harness.gpu.samples import GpuReport, GpuSample, ServerSample
 from harness.instrument import Instrument, judge_instrument
 from harness.judgement.alerts import watch
 from harness.judgement.judging import judge_budgets, judge_objectives
+from harness.judgement.measuring import Subject, subject_of
 from harness.judgement.results import Alert, NotWatched, ObjectiveResult, StageResult
 from harness.judgement.slo import slo_of
 from harness.metrics.breakdown import Breakdown, breakdowns
@@ -46,7 +47,6 @@ __all__ = [
     "RunData",
     "Summary",
     "Tokens",
-    "instrument_of",
     "load_run",
     "metrics",
     "samples",
@@ -126,7 +126,10 @@ class Summary(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class RunData:
-    """A run, read from its directory. `gpu`: what its GPUs and its server did; None where nobody sampled them."""
+    """A run, read from its directory, and what several folds over it need, worked out once.
+
+    `readings`: what GPUs and servers said of themselves meanwhile; None where nobody asked them.
+    """
 
     directory: RunDirectory
     manifest: Manifest
@@ -134,11 +137,35 @@ class RunData:
     files: list[RecordFile]
     samples: list[Sample]
     truth: Truth | None
-    gpu: GpuReport | None = None
+    readings: Readings | None = None
 
+    @cached_property
     def counted(self) -> Table:
         """The requests that stand in metrics: those intended after the warm-up."""
-        return _counted(self.table, self.manifest)
+        warmup_s = self.manifest.warmup_s
+        return self.table.select(np.asarray(self.table["intended_at"] >= warmup_s)) if warmup_s else self.table
+
+    @cached_property
+    def gpu(self) -> GpuReport | None:
+        """What the GPUs and the server did over the counted requests: joules and tokens are of the same ones."""
+        return None if self.readings is None else gpu_report(self.readings, self.counted)
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The counted requests, as what measures are taken of."""
+        return subject_of(self.counted, self.manifest, self.gpu)
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """Over the whole run, as is the instrument: a warm-up that was not delivered is no part of this plan."""
+        return measure_delivery(self.table, self.manifest)
+
+    @cached_property
+    def instrument(self) -> Instrument:
+        """The instrument's judgement of itself."""
+        return judge_instrument(
+            self.table, self.manifest, self.files, self.samples, self.num_missing, self.truth, self.delivery
+        )
 
     @cached_property
     def num_missing(self) -> int:
@@ -154,12 +181,8 @@ def load_run(directory: RunDirectory) -> RunData:
     manifest = directory.manifest()
     files: list[RecordFile] = []
     table = with_free_requests(tabulate(directory.records(files)), has_prices=manifest.prices is not None)
-    gpu = gpu_report(directory, files, _counted(table, manifest))  # joules and tokens are of the same requests
-    return RunData(directory, manifest, table, files, directory.samples(), _truth(directory, table, files), gpu)
-
-
-def _counted(table: Table, manifest: Manifest) -> Table:
-    return table.select(np.asarray(table["intended_at"] >= manifest.warmup_s)) if manifest.warmup_s else table
+    truth, readings = _truth(directory, table, files), read_run(directory, files)
+    return RunData(directory, manifest, table, files, directory.samples(), truth, readings)
 
 
 def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Truth | None:
@@ -168,33 +191,25 @@ def _truth(directory: RunDirectory, table: Table, files: list[RecordFile]) -> Tr
     return against_ledger(ledger, table, files) if ledger.exists() else None
 
 
-def instrument_of(run: RunData, delivery: Delivery) -> Instrument:
-    """The instrument's judgement of itself, over the whole run: a warm-up that was not delivered is no part of this plan."""
-    return judge_instrument(run.table, run.manifest, run.files, run.samples, run.num_missing, run.truth, delivery)
-
-
 def summarize(run: RunData) -> Summary:
     """Fold a run into its summary."""
-    manifest, table = run.manifest, run.counted()
-    delivery = measure_delivery(run.table, manifest)
-    instrument = instrument_of(run, delivery)
-    load = _load(run.table, manifest, run.num_missing)
-    judged = _judge(run, table)
+    manifest, table = run.manifest, run.counted
+    judged = _judge(run)
     return Summary(
         run_id=manifest.run_id,
         verdict=judge_run(
-            instrument, _outcomes(table), [*judged.objectives, *judged.budgets], judged.alerts, judged.not_watched
+            run.instrument, _outcomes(table), [*judged.objectives, *judged.budgets], judged.alerts, judged.not_watched
         ),
-        load=load,
+        load=_load(run.table, manifest, run.num_missing),
         metrics=metrics(table),
         tokens=_tokens(table),
         errors=[
             ErrorClass(outcome=outcome, kind=kind, num=num, example=table.error_examples[outcome, kind])
             for (outcome, kind), num in table.errors.most_common()
         ],
-        instrument=instrument,
+        instrument=run.instrument,
         truth=run.truth,
-        delivery=delivery,
+        delivery=run.delivery,
         goodput=goodput(table, manifest.objectives, manifest.loaded_s - manifest.warmup_s),
         cost_usd=None if np.isnan(table["cost_usd"]).all() else float(np.nansum(table["cost_usd"])),
         certificate=manifest.certificate,
@@ -221,18 +236,16 @@ class _Judged:
     not_watched: list[NotWatched] = field(default_factory=list)
 
 
-def _judge(run: RunData, table: Table) -> _Judged:
+def _judge(run: RunData) -> _Judged:
     """What was asked of the run beforehand, if anything was."""
     if run.manifest.slo is None:
         return _Judged()
     slo = slo_of(run.manifest.slo)
     samples: list[GpuSample | ServerSample] = []
-    if run.gpu is not None:
-        samples = [*gpu_samples(run.directory, run.files), *server_samples(run.directory, run.files)]
-    seen = watch(slo, table, run.manifest, samples, run.table)
-    return _Judged(
-        judge_objectives(slo, table, run.manifest, run.gpu), judge_budgets(slo, table), seen.alerts, seen.not_watched
-    )
+    if run.readings is not None:
+        samples = [*run.readings.gpus, *run.readings.servers]
+    seen = watch(slo, run.counted, run.manifest, samples, run.table)
+    return _Judged(judge_objectives(slo, run.subject), judge_budgets(slo, run.counted), seen.alerts, seen.not_watched)
 
 
 _METRICS = (

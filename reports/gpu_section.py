@@ -53,18 +53,16 @@ class _Line:
 
 def gpu_section(view: View) -> list[Section]:
     """Nothing where nobody asked; words where somebody did and nothing was measured."""
-    report = view.summary.gpu
-    if report is None and not view.readings.gpus and not view.readings.servers:
+    report, readings = view.summary.gpu, view.run.readings
+    if report is None or readings is None:
         return []
     buckets = time_buckets(view.run, at_least_s=1.0)
-    charts = [*_gpu_charts(view, buckets), *_server_charts(view, buckets)]
-    tables = [] if report is None else [*_gpu_tables(report), *_server_tables(report)]
+    charts = [*_gpu_charts(view, readings.gpus, buckets), *_server_charts(view, readings.servers, buckets)]
+    tables = [*_gpu_tables(report), *_server_tables(report)]
     return [Section("gpu", "GPUs and server", _note(report), charts, tables, wide=True)]
 
 
-def _note(report: GpuReport | None) -> str:
-    if report is None:
-        return ""
+def _note(report: GpuReport) -> str:
     parts = [] if report.gpus else [f"GPUs: not measured{f': {report.why_not}' if report.why_not else ''}."]
     if report.gpus:
         kind = (
@@ -81,8 +79,8 @@ def _note(report: GpuReport | None) -> str:
 # -- charts --------------------------------------------------------------------------------------------
 
 
-def _gpu_charts(view: View, buckets: Buckets) -> list[Chart]:
-    by_gpu = _grouped(view.readings.gpus, _gpu_name)
+def _gpu_charts(view: View, readings: Sequence[GpuSample], buckets: Buckets) -> list[Chart]:
+    by_gpu = _grouped(readings, _gpu_name)
     drawn = dict(list(by_gpu.items())[:_MOST_DRAWN])
     rest = f" The first {len(drawn)} of {len(by_gpu):,}." if len(by_gpu) > len(drawn) else ""
     charts = []
@@ -105,9 +103,9 @@ def _gpu_charts(view: View, buckets: Buckets) -> list[Chart]:
     return charts
 
 
-def _server_charts(view: View, buckets: Buckets) -> list[Chart]:
+def _server_charts(view: View, readings: Sequence[ServerSample], buckets: Buckets) -> list[Chart]:
     charts = []
-    for place, (model, samples) in enumerate(list(_grouped(view.readings.servers, _server_name).items())[:4]):
+    for place, (model, samples) in enumerate(list(_grouped(readings, _server_name).items())[:4]):
         lines = [
             _Line(words, _means(samples, field, buckets) * (100 if field == "kv_cache_usage" else 1))
             for field, words in _GAUGES

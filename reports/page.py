@@ -8,17 +8,15 @@ from reports.headline import headline
 from reports.judgement_section import judged
 from reports.rendering import rendered_page
 from reports.sections import sections
-from reports.view import Readings, view_of
+from reports.view import view_of
 from reports.words import DEFINITIONS
 
 __all__ = ["render"]
 
-NO_READINGS = Readings()
 
-
-def render(run: RunData, summary: Summary, readings: Readings = NO_READINGS) -> str:
-    """The page of a run. `readings`: what GPUs and servers said of themselves meanwhile."""
-    view = view_of(run, summary, readings)
+def render(run: RunData, summary: Summary) -> str:
+    """The page of a run."""
+    view = view_of(run, summary)
     return rendered_page(
         "template.html",
         run=run,

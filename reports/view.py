@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.gpu.samples import GpuSample, ServerSample
 from harness.summary import RunData, Summary
 from harness.table import Floats, Table
 from reports import series
@@ -14,18 +13,10 @@ from reports.buckets import Buckets, time_buckets
 from reports.events import Event, events_of, read_stack
 from reports.queueing import queue_times
 
-__all__ = ["Readings", "View", "view_of"]
+__all__ = ["View", "view_of"]
 
 # A bucket of a latency chart is wide enough for a median to exist in most of them, at the run's mean rate.
 _SAMPLES_PER_BUCKET = 10
-
-
-@dataclass(frozen=True)
-class Readings:
-    """What GPUs and servers said of themselves during the run, on its axis of time."""
-
-    gpus: Sequence[GpuSample] = ()
-    servers: Sequence[ServerSample] = ()
 
 
 @dataclass(frozen=True)
@@ -42,10 +33,9 @@ class View:
     events: Sequence[Event]
     queue: Floats
     stack: Mapping[str, Any]
-    readings: Readings
 
 
-def view_of(run: RunData, summary: Summary, readings: Readings) -> View:
+def view_of(run: RunData, summary: Summary) -> View:
     """What the sections need of a run."""
     stack = read_stack(run.directory.path / "stack.json")
     num_ok = int(run.table.is_outcome("ok").sum())
@@ -53,12 +43,11 @@ def view_of(run: RunData, summary: Summary, readings: Readings) -> View:
     return View(
         run=run,
         summary=summary,
-        measured=run.counted(),
+        measured=run.counted,
         buckets=time_buckets(run),
         wide_buckets=time_buckets(run, at_least_s=min(span / 10, _SAMPLES_PER_BUCKET * span / max(1, num_ok))),
         phases=series.phases(run.table),
         events=events_of(run, summary, stack),
         queue=queue_times(run.table, run.directory.path / "ledger.jsonl"),
         stack=stack,
-        readings=readings,
     )

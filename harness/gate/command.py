@@ -6,25 +6,23 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.errors import UsageError
 from harness.gate.decide import gate, gate_objectives
-from harness.gate.facts import JudgedRun, facts_of_data, fresh_facts
+from harness.gate.facts import JudgedRun, facts_of, fresh_facts
 from harness.gate.github import annotations_of, step_summary
 from harness.gate.junit import junit_xml
 from harness.gate.result import GateResult
 from harness.gate.rule import Rule
 from harness.gate.text import gate_text
 from harness.history.baseline import baseline_runs
+from harness.judgement.judging import judge_objectives
 from harness.judgement.results import ObjectiveResult
+from harness.judgement.slo import Slo, load_slo
 from harness.store import RunDirectory, open_run
 from harness.summary import load_run
-
-if TYPE_CHECKING:
-    from harness.judgement.slo import Slo
 
 __all__ = ["gate_runs", "run_gate"]
 
@@ -62,11 +60,7 @@ def baselines_of(candidates: Sequence[Path], baselines: Sequence[Path]) -> list[
 
 def gate_runs(candidates: Sequence[Path], baselines: Sequence[Path], slo: Path | None = None) -> GateResult:
     """Judge the runs in these directories. Raises UsageError and RunError."""
-    asked = None
-    if slo is not None:
-        from harness.judgement.slo import load_slo  # pydantic models take their time
-
-        asked = load_slo(slo)
+    asked = None if slo is None else load_slo(slo)
     rule = Rule() if asked is None else Rule.of(asked.gate.measures, asked.gate.allowed)
     reader = _Reader(rule, asked)
     if not candidates or not (baselines or reader.has_objectives):
@@ -104,10 +98,8 @@ class _Reader:
             raise UsageError(f"{directory.path} has no records, and objectives of a candidate are judged from records")
         run = load_run(directory)
         if slo is not None:
-            from harness.judgement.judging import judge_objectives
-
-            self.objectives.append(judge_objectives(slo, run.counted(), manifest, run.gpu))
-        return JudgedRun(directory.name, manifest, facts or facts_of_data(run, self._names))
+            self.objectives.append(judge_objectives(slo, run.subject))
+        return JudgedRun(directory.name, manifest, facts or facts_of(run, self._names))
 
 
 def _write(path: Path, content: bytes, mode: str = "wb") -> None:

@@ -13,20 +13,17 @@ from typing import Any
 
 import msgspec
 
-from harness.delivery import measure_delivery
 from harness.errors import RunError
-from harness.gpu.samples import GpuReport
 from harness.judgement.measures import Measured
-from harness.judgement.measuring import Subject, measure
+from harness.judgement.measuring import measure
 from harness.judgement.results import ObjectiveResult
 from harness.metrics.latencies import LATENCIES
 from harness.run_files import readable
 from harness.store import Manifest, RunDirectory
-from harness.summary import RunData, instrument_of, load_run
+from harness.summary import RunData
 
 __all__ = [
-    "FACTS_FILE", "KEPT_MEASURES", "JudgedRun", "RunFacts", "facts_of", "facts_of_data", "fresh_facts",
-    "read_facts", "write_facts", "write_facts_of_data",
+    "FACTS_FILE", "KEPT_MEASURES", "JudgedRun", "RunFacts", "facts_of", "fresh_facts", "read_facts", "write_facts",
 ]  # fmt: skip
 
 FACTS_FILE = "facts.json"
@@ -74,40 +71,22 @@ class JudgedRun:
     facts: RunFacts
 
 
-def facts_of(directory: RunDirectory, names: Sequence[str] = KEPT_MEASURES, gpu: GpuReport | None = None) -> RunFacts:
-    """The facts of a run, from its records. Raises RunError when they cannot be read, UsageError for what is no measure."""
-    return facts_of_data(load_run(directory), names, gpu)
-
-
-def facts_of_data(run: RunData, names: Sequence[str] = KEPT_MEASURES, gpu: GpuReport | None = None) -> RunFacts:
-    """The facts of a run that has been read already."""
-    manifest, table = run.manifest, run.counted()
-    instrument = instrument_of(run, measure_delivery(run.table, manifest))
-    subject = Subject(
-        table,
-        manifest.loaded_s - manifest.warmup_s,
-        manifest.objectives,
-        gpu or run.gpu,
-        manifest.gpu_price_per_hour,
-    )
+def facts_of(run: RunData, names: Sequence[str] = KEPT_MEASURES) -> RunFacts:
+    """The facts of a run. Raises UsageError for what is no measure."""
     return RunFacts(
-        run_id=manifest.run_id,
-        started_wall=manifest.started_wall,
-        state=instrument.state,
-        reasons=list(instrument.reasons),
-        num_requests=len(table),
-        measures={name: measure(name, subject) for name in names},
+        run_id=run.manifest.run_id,
+        started_wall=run.manifest.started_wall,
+        state=run.instrument.state,
+        reasons=list(run.instrument.reasons),
+        num_requests=len(run.counted),
+        measures={name: measure(name, run.subject) for name in names},
     )
 
 
-def write_facts(directory: RunDirectory, gpu: GpuReport | None = None) -> Path:
-    """Fold the records into `facts.json` beside them, for the day when they are gone."""
-    return write_facts_of_data(load_run(directory), gpu)
-
-
-def write_facts_of_data(run: RunData, gpu: GpuReport | None = None, objectives: Sequence[ObjectiveResult] = ()) -> Path:
-    """The same for a run that has been read already; `objectives`: what became of those in its manifest."""
-    facts = facts_of_data(run, gpu=gpu)
+def write_facts(run: RunData, objectives: Sequence[ObjectiveResult] = ()) -> Path:
+    """Fold the records into `facts.json` beside them, for the day when they are gone; `objectives`: what became of those of the
+    run's manifest."""
+    facts = facts_of(run)
     if objectives:
         facts.slo, facts.objectives = run.manifest.slo, list(objectives)
     content = msgspec.json.format(msgspec.json.encode(facts), indent=1)

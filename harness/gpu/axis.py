@@ -14,14 +14,15 @@ from harness.gpu.samples import GpuSample, ServerSample
 from harness.records import Header, RecordFile
 from harness.store import RunDirectory
 
-__all__ = ["Readings", "gpu_samples", "read_run", "server_samples"]
+__all__ = ["Readings", "read_run"]
 
 AlignedBy = Literal["monotonic clock", "wall clock", "virtual time"]
 
 
 @dataclass(frozen=True)
 class Readings:
-    """All readings in order of time, in seconds from the run's origin, and the file they come from.
+    """All readings in order of time, in seconds from the run's origin, also before the first request and after the last, and the file
+    they come from.
 
     `aligned_by` is None, and there are no readings, where no record file says when the run began."""
 
@@ -47,18 +48,6 @@ def read_run(directory: RunDirectory, files: Sequence[RecordFile]) -> Readings |
     servers = [replace(sample, at=sample.at + shift_s) for sample in file.servers]
     at = attrgetter("at")
     return Readings(sorted(gpus, key=at), sorted(servers, key=at), file, aligned_by)
-
-
-def gpu_samples(directory: RunDirectory, files: Sequence[RecordFile]) -> list[GpuSample]:
-    """Every reading of a GPU on the run's axis, also before the first request and after the last; empty: not measured."""
-    found = read_run(directory, files)
-    return [] if found is None else found.gpus
-
-
-def server_samples(directory: RunDirectory, files: Sequence[RecordFile]) -> list[ServerSample]:
-    """Every reading of a server on the run's axis; empty: not measured."""
-    found = read_run(directory, files)
-    return [] if found is None else found.servers
 
 
 def _shift(file: GpuFile, headers: list[Header]) -> tuple[float, AlignedBy]:

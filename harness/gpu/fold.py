@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from harness.gpu.averages import increase, integral
-from harness.gpu.axis import Readings, gpu_samples, read_run, server_samples
+from harness.gpu.axis import Readings
 from harness.gpu.nvml import NAME as NVML
 from harness.gpu.samples import GAUGES, GpuReport, GpuSample, GpuSeries, ServerSample
-from harness.records import RecordFile
-from harness.store import RunDirectory
 from harness.table import Floats, Table
 
-__all__ = ["gpu_report", "gpu_samples", "server_samples"]
+__all__ = ["gpu_report"]
 
 _LONGEST_GAP_S = 3.0  # or three beats, where the beat is slower
 _WHOLE = 0.9  # an energy is stated if so much of the time was measured
@@ -26,11 +24,8 @@ _SERVER_COUNTERS = (
 )  # fmt: skip
 
 
-def gpu_report(directory: RunDirectory, files: Sequence[RecordFile], table: Table) -> GpuReport | None:
-    """All GPUs and servers of a run; None: nobody sampled. Raises RunError when `gpu.jsonl` cannot be read."""
-    readings = read_run(directory, files)
-    if readings is None:
-        return None
+def gpu_report(readings: Readings, table: Table) -> GpuReport:
+    """All GPUs and servers of a run, over the requests of `table`."""
     window = _window(table)
     if window is None:
         return GpuReport(source=None, why_not="no request was sent", notes=_notes(readings))

@@ -37,16 +37,19 @@ _MOST_SAID = 6
 
 @dataclass(frozen=True)
 class Side:
-    """One of the runs: its letter, what it holds, and what is measured of it."""
+    """One of the runs: its letter, and what it holds."""
 
     letter: str
     run: RunData
     summary: Summary
-    subject: Subject
 
     @property
     def name(self) -> str:
         return self.summary.run_id
+
+    @property
+    def subject(self) -> Subject:
+        return self.run.subject
 
 
 @dataclass(frozen=True)
@@ -103,21 +106,10 @@ def compared(paths: Sequence[Path], *, anyway: bool = False, measures: Sequence[
         more = f"; and {len(forbidden) - _MOST_SAID} more" if len(forbidden) > _MOST_SAID else ""
         said = f"{'; '.join(forbidden[:_MOST_SAID])}{more}"
         raise UsageError(f"these runs cannot be compared: {said}. --anyway makes the page all the same")
-    sides = tuple(_side(letter, load_run(each)) for letter, each in zip(LETTERS, directories, strict=False))
+    runs = [load_run(each) for each in directories]
+    sides = tuple(Side(letter, run, summarize(run)) for letter, run in zip(LETTERS, runs, strict=False))
     found = (_row(measure, sides) for measure in asked)
     return Comparison(sides, tuple(row for row in found if row), tuple(differing_fields(manifests)), forbidden)
-
-
-def _side(letter: str, run: RunData) -> Side:
-    summary, manifest = summarize(run), run.manifest
-    subject = Subject(
-        run.counted(),
-        manifest.loaded_s - manifest.warmup_s,
-        manifest.objectives,
-        run.gpu,
-        manifest.gpu_price_per_hour,
-    )
-    return Side(letter, run, summary, subject)
 
 
 def _row(measure: Measure, sides: Sequence[Side]) -> Row | None:

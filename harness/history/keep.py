@@ -12,6 +12,7 @@ import msgspec
 from harness.errors import RunError, UsageError
 from harness.gate.facts import FACTS_FILE, KEPT_MEASURES, RunFacts, facts_of, fresh_facts
 from harness.store import RunDirectory, open_run, require_new
+from harness.summary import load_run
 
 __all__ = ["keep"]
 
@@ -63,4 +64,4 @@ def _keep(directory: RunDirectory, target: Path, *, with_page: bool) -> Path:
 
 def _facts(directory: RunDirectory) -> RunFacts:
     """Those that lie beside the records, unless they are older; of a run that was kept before, those that it was kept with."""
-    return fresh_facts(directory, KEPT_MEASURES) or facts_of(directory)
+    return fresh_facts(directory, KEPT_MEASURES) or facts_of(load_run(directory))

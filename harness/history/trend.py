@@ -15,6 +15,7 @@ from harness.history.levels import ChangePoint, Series, series_over
 from harness.history.nights import Night, Past, group_runs, nights_of
 from harness.history.series import runs_below, series_of
 from harness.store import Manifest
+from harness.summary import load_run
 
 __all__ = ["MEASURES", "Group", "Trend", "trend_of"]
 
@@ -68,7 +69,10 @@ def trend_of(folder: Path, measures: Sequence[str] = MEASURES) -> Trend:
     left_out: list[str] = []
     for directory in runs_below(folder):
         try:
-            manifest, facts = directory.manifest(), fresh_facts(directory, measures) or facts_of(directory, measures)
+            manifest, facts = (
+                directory.manifest(),
+                fresh_facts(directory, measures) or facts_of(load_run(directory), measures),
+            )
         except RunError as error:
             left_out.append(f"{directory.name}: {error}")
             continue

@@ -26,7 +26,7 @@ from harness.judgement.windows import Finding, joined, windows_of
 from harness.store import Manifest
 from harness.table import Table
 
-__all__ = ["ServerSamples", "Watch", "alerts", "watch"]
+__all__ = ["ServerSamples", "Watch", "watch"]
 
 ServerSamples = Sequence[GpuSample | ServerSample]
 
@@ -37,11 +37,6 @@ class Watch:
 
     alerts: list[Alert] = field(default_factory=list)
     not_watched: list[NotWatched] = field(default_factory=list)
-
-
-def alerts(slo: Slo, table: Table, manifest: Manifest, samples: ServerSamples = ()) -> list[Alert]:
-    """The alerts that fired; see `watch`."""
-    return watch(slo, table, manifest, samples).alerts
 
 
 def watch(

@@ -14,7 +14,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from harness.gpu.samples import GpuReport
 from harness.judgement.early_stopping import CONFIDENCE, Claim
 from harness.judgement.evidence import Evidence, by_request, evidence
 from harness.judgement.limits import Limit
@@ -28,7 +27,6 @@ from harness.judgement.slo_keys import BudgetKeys
 from harness.metrics.latencies import latency
 from harness.objectives import ROUNDING_S
 from harness.quantiles import nearest_rank, samples_needed
-from harness.store import Manifest
 from harness.table import Floats, Mask, Table
 
 __all__ = ["judge_budgets", "judge_objectives"]
@@ -39,16 +37,15 @@ _ANSWERS: dict[Claim, Answer] = {"proven": "PASS", "refuted": "FAIL", "open": "I
 _OPPOSITE: dict[Claim, Answer] = {"proven": "FAIL", "refuted": "PASS", "open": "INCONCLUSIVE"}
 
 
-def judge_objectives(slo: Slo, table: Table, manifest: Manifest, gpu: GpuReport | None = None) -> list[ObjectiveResult]:
-    """One result an objective, in the order of the file. `table`: the requests after the warm-up."""
-    duration_s = manifest.loaded_s - manifest.warmup_s
+def judge_objectives(slo: Slo, run: Subject) -> list[ObjectiveResult]:
+    """One result an objective, in the order of the file."""
 
     @cache
     def subject(class_name: str | None) -> Subject:
         if class_name is None:
-            return Subject(table, duration_s, manifest.objectives, gpu, manifest.gpu_price_per_hour)
-        rows = table.labels["class_name"].is_(class_name)
-        return Subject(table.select(rows), duration_s, manifest.objectives)
+            return run
+        rows = run.table.labels["class_name"].is_(class_name)
+        return Subject(run.table.select(rows), run.duration_s, run.objectives)
 
     return [_judge(requirement, subject(requirement.class_name)) for requirement in slo.objectives]
 

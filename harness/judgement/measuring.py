@@ -19,9 +19,10 @@ from harness.judgement.measures import Better, Measured, Unit
 from harness.metrics.latencies import LATENCIES, latency
 from harness.objectives import Objective, parse_objective
 from harness.quantiles import interval_ranks, nearest_rank, samples_needed
+from harness.store import Manifest
 from harness.table import OUTCOMES, Floats, Ints, Mask, Table
 
-__all__ = ["BY_CHUNK", "Measure", "Samples", "Subject", "measure", "parse_measure"]
+__all__ = ["BY_CHUNK", "Measure", "Samples", "Subject", "measure", "parse_measure", "subject_of"]
 
 BY_CHUNK = ("itl", "chunk_gap")  # many samples a request
 _LATENCY = re.compile(r"([a-z][a-z0-9_]*)_(p\d+(?:\.\d+)?|mean|max)(\(ok\))?")
@@ -45,6 +46,12 @@ class Subject:
         if (metric, only_ok) not in self._ordered:
             self._ordered[metric, only_ok] = np.sort(samples(self.table).values)
         return self._ordered[metric, only_ok]
+
+
+def subject_of(table: Table, manifest: Manifest, gpu: GpuReport | None) -> Subject:
+    """All requests of a run after its warm-up."""
+    duration_s = manifest.loaded_s - manifest.warmup_s
+    return Subject(table, duration_s, manifest.objectives, gpu, manifest.gpu_price_per_hour)
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,10 @@ def _samples(table: Table, metric: str, *, only_ok: bool) -> Samples:
             return Samples(gaps, rows)
         return Samples(np.repeat(gaps / weights, weights), np.repeat(rows, weights))
     values = np.where(ok, latency(table, metric), np.nan if only_ok else inf)
-    asked = (
-        table.stream | ok if metric.startswith("ttft") else True
-    )  # who asked for a whole answer waits for no first token
-    rows = np.flatnonzero(~np.isnan(values) & ~_ours(table) & asked)
+    counted = ~np.isnan(values) & ~_ours(table)
+    if metric.startswith("ttft"):  # who asked for a whole answer waits for no first token
+        counted &= table.stream | ok
+    rows = np.flatnonzero(counted)
     return Samples(values[rows], rows)
 
 

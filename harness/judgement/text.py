@@ -8,6 +8,7 @@ from textwrap import wrap
 from harness.judgement.measures import Measured
 from harness.judgement.quantities import shown
 from harness.judgement.results import Alert, NotWatched, ObjectiveResult, StageResult
+from harness.plain import plain
 
 __all__ = ["answer_line", "judgement_lines", "measured_text"]
 
@@ -25,14 +26,11 @@ def judgement_lines(
     Nothing where there is nothing."""
     rows = [
         *(
-            (_row(each.answer, _of_class(each), measured_text(each.measured), f"n {each.measured.num:,}"), each.why)
+            ((each.answer, _of_class(each), measured_text(each.measured), f"n {each.measured.num:,}"), each.why)
             for each in objectives
         ),
         *(
-            (
-                _row(each.answer, _budget(each), "–" if each.actual_s is None else shown(each.actual_s, "s"), ""),
-                each.why,
-            )
+            ((each.answer, _budget(each), "–" if each.actual_s is None else shown(each.actual_s, "s"), ""), each.why)
             for each in budgets
         ),
     ]
@@ -48,7 +46,7 @@ def judgement_lines(
     if len(alerts) > _MOST_ALERTS:
         lines.append(f"ALERT  {len(alerts) - _MOST_ALERTS} more")
     lines += [f"not watched: {each.kind}: {each.why}" for each in not_watched]
-    return [_printable(line.rstrip()) for line in lines]
+    return [plain(line.rstrip()) for line in lines]
 
 
 def answer_line(answer: str, results: Sequence[ObjectiveResult | StageResult]) -> str | None:
@@ -60,10 +58,6 @@ def answer_line(answer: str, results: Sequence[ObjectiveResult | StageResult]) -
 
 
 _ANSWERS = {"FAIL": "broken", "INCONCLUSIVE": "can neither be called met nor broken yet"}
-
-
-def _row(*cells: str) -> tuple[str, ...]:
-    return cells
 
 
 def measured_text(measured: Measured) -> str:
@@ -86,8 +80,3 @@ def _of_class(result: ObjectiveResult) -> str:
 
 def _budget(result: StageResult) -> str:
     return f"{result.of} p{result.percent:g}: {result.stage} <= {shown(result.budget_s, 's')}"
-
-
-def _printable(line: str) -> str:
-    """Names come from outside: nothing of them may move a terminal's cursor."""
-    return "".join(each if each.isprintable() else "\ufffd" for each in line)

@@ -17,6 +17,7 @@ from harness.gate.command import gate_runs, run_gate
 from harness.gate.facts import write_facts
 from harness.gate.result import GateResult
 from harness.store import open_run
+from harness.summary import load_run
 from harness.virtual import Simulation, run_in_virtual_time
 from harness.workloads.synthetic import conversations
 from tests.harness.builders import record, write_run
@@ -87,7 +88,7 @@ def test_a_stored_baseline_gives_the_same_answer(golden: list[Path], slow: list[
     for path in golden:
         copy = tmp_path / path.name
         shutil.copytree(path, copy)
-        write_facts(open_run(copy))
+        write_facts(load_run(open_run(copy)))
         for records in copy.glob("records-*.jsonl"):
             records.unlink()
         stored.append(copy)

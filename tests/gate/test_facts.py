@@ -18,6 +18,7 @@ from harness.objectives import Objective
 from harness.quantiles import nearest_rank
 from harness.records import RequestRecord
 from harness.store import RunDirectory
+from harness.summary import load_run
 from tests.harness.builders import bare_record, record, write_run
 
 
@@ -45,7 +46,7 @@ def _span_s(records: list[RequestRecord]) -> float:
 
 def test_what_is_measured(tmp_path: Path) -> None:
     facts = facts_of(
-        _run(tmp_path / "run", objectives={"": Objective(ttft_s=0.3)}),
+        load_run(_run(tmp_path / "run", objectives={"": Objective(ttft_s=0.3)})),
         ("ttft_p50", "ttft_p99", "output_rate", "goodput"),
     )
     late = np.sort([0.101 + 0.001 * each for each in range(400)])
@@ -61,7 +62,7 @@ def test_what_is_measured(tmp_path: Path) -> None:
 
 
 def test_the_warm_up_does_not_count(tmp_path: Path) -> None:
-    facts = facts_of(_run(tmp_path / "run", warmup_s=2.0), ("output_rate", "ttft_p50"))
+    facts = facts_of(load_run(_run(tmp_path / "run", warmup_s=2.0)), ("output_rate", "ttft_p50"))
     assert facts.num_requests == 200
     assert facts.measures["output_rate"].value == pytest.approx(2000 / _span_s(_records(400)[200:]))
     second_half = np.sort(
@@ -71,7 +72,7 @@ def test_the_warm_up_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_run_that_lost_requests_is_invalid(tmp_path: Path) -> None:
-    facts = facts_of(_run(tmp_path / "run", num_planned=402), ())
+    facts = facts_of(load_run(_run(tmp_path / "run", num_planned=402)), ())
     assert facts.state == "INVALID"
     assert "2 of 402 planned requests left no record" in facts.reasons
 
@@ -84,14 +85,14 @@ def test_what_is_kept_is_what_a_gate_asks_by_default_and_far_more() -> None:
 
 def test_there_and_back(tmp_path: Path) -> None:
     directory = _run(tmp_path / "run")
-    written = write_facts(directory)
+    written = write_facts(load_run(directory))
     assert written == directory.path / FACTS_FILE
-    assert read_facts(directory) == facts_of(directory)
+    assert read_facts(directory) == facts_of(load_run(directory))
     assert written.stat().st_size < 60_000
 
 
 def test_runs_of_nothing_and_of_failures_have_facts(tmp_path: Path) -> None:
-    nothing = facts_of(write_run(tmp_path / "nothing", [[]]))
+    nothing = facts_of(load_run(write_run(tmp_path / "nothing", [[]])))
     known = {name: each.value for name, each in nothing.measures.items() if not each.why}
     assert known == dict.fromkeys(
         ("request_rate", "output_rate", "token_rate"), 0.0
@@ -99,11 +100,12 @@ def test_runs_of_nothing_and_of_failures_have_facts(tmp_path: Path) -> None:
     failed = [
         bare_record(number, sent_at=number * 0.5, outcome="failed", error_kind="http_500") for number in range(400)
     ]
-    facts = facts_of(write_run(tmp_path / "failed", [failed]))
+    run = load_run(write_run(tmp_path / "failed", [failed]))
+    facts = facts_of(run)
     assert facts.measures["error_rate"].value == 1.0
     assert facts.measures["ttft_p99"].infinite
     assert facts.measures["ttft_p99(ok)"].value is None
-    json.dumps(json.loads(write_facts(RunDirectory(tmp_path / "failed")).read_bytes()), allow_nan=False)
+    json.dumps(json.loads(write_facts(run).read_bytes()), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_runs_of_nothing_and_of_failures_have_facts(tmp_path: Path) -> None:
 )
 def test_facts_that_cannot_be_read(tmp_path: Path, content: str | None, why: str) -> None:
     directory = _run(tmp_path / "run")
-    path = write_facts(directory)
+    path = write_facts(load_run(directory))
     if content == "later":
         content = path.read_text().replace('"schema_version": 1', '"schema_version": 99')
     path.unlink() if content is None else path.write_text(content)
@@ -126,7 +128,7 @@ def test_facts_that_cannot_be_read(tmp_path: Path, content: str | None, why: str
 
 
 def test_facts_say_which_run_they_are_of(tmp_path: Path) -> None:
-    facts: RunFacts = facts_of(_run(tmp_path / "run", run_id="night-7", started_wall=5.0), ())
+    facts: RunFacts = facts_of(load_run(_run(tmp_path / "run", run_id="night-7", started_wall=5.0)), ())
     assert (facts.run_id, facts.started_wall, facts.measures) == ("night-7", 5.0, {})
 
 
@@ -134,7 +136,7 @@ def test_facts_are_used_as_long_as_nothing_is_younger(tmp_path: Path) -> None:
     directory = _run(tmp_path / "run")
     names = ("ttft_p50", "goodput(ttft<1s)")
     assert fresh_facts(directory, names[:1]) is None  # there are none yet
-    path = write_facts(directory)
+    path = write_facts(load_run(directory))
     assert fresh_facts(directory, names[:1]) == read_facts(directory)
     assert fresh_facts(directory, names) is None  # nobody asked for such a goodput
     written = path.stat().st_mtime_ns

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.gpu.axis import read_run
 from harness.gpu.file import FILE, GpuWriter, SamplerHeader, SourceNote
 from harness.gpu.fold import gpu_report
 from harness.gpu.samples import GpuReport, GpuSample, ServerSample
@@ -65,4 +66,5 @@ def run_of(path: Path, begin: float = 0.0, end: float = 10.0) -> RunDirectory:
 def report_of(directory: RunDirectory) -> GpuReport | None:
     files: list[RecordFile] = []
     table = tabulate(directory.records(files))
-    return gpu_report(directory, files, table)
+    readings = read_run(directory, files)
+    return None if readings is None else gpu_report(readings, table)

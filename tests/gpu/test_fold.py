@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from harness.errors import RunError
+from harness.gpu.axis import read_run
 from harness.gpu.file import FILE, SourceNote, read_gpu_file
-from harness.gpu.fold import gpu_samples, server_samples
 from harness.gpu.samples import GpuReport
 from harness.records import RecordFile
 from harness.summary import load_run, summarize
@@ -122,7 +122,9 @@ def test_another_machine_is_aligned_by_the_wall_clock(tmp_path: Path) -> None:
     write_readings(directory.path, samples, host="gpu-1", boot_id="boot-b", clocks=there)
     files: list[RecordFile] = []
     list(directory.records(files))
-    assert [sample.at for sample in gpu_samples(directory, files)] == pytest.approx(list(range(-1, 12)), abs=1e-6)
+    readings = read_run(directory, files)
+    assert readings is not None
+    assert [sample.at for sample in readings.gpus] == pytest.approx(list(range(-1, 12)), abs=1e-6)
     found = report_of(directory)
     assert found is not None
     assert found.aligned_by == "wall clock"
@@ -259,8 +261,10 @@ def test_server_samples_lie_on_the_runs_axis(tmp_path: Path) -> None:
     write_readings(directory.path, [server(3, model="m"), server(1, model="m")])
     files: list[RecordFile] = []
     list(directory.records(files))
-    assert [sample.at for sample in server_samples(directory, files)] == [1.0, 3.0]
-    assert gpu_samples(directory, files) == []
+    readings = read_run(directory, files)
+    assert readings is not None
+    assert [sample.at for sample in readings.servers] == [1.0, 3.0]
+    assert readings.gpus == []
 
 
 def test_energy_and_tokens_are_of_the_same_requests(tmp_path: Path) -> None:

@@ -31,7 +31,13 @@ def asked(cwd: Path, **changes: Any) -> dict[str, Any]:
 
 
 def test_nothing_was_said(tmp_path: Path) -> None:
-    nothing = {"slo": None, "warmup_s": 0.0, "labels": {}, "gpu_price_per_hour": None, "month_requests": None}
+    nothing: dict[str, Any] = {
+        "slo": None,
+        "warmup_s": 0.0,
+        "labels": {},
+        "gpu_price_per_hour": None,
+        "month_requests": None,
+    }
     assert asked(tmp_path) == nothing
 
 

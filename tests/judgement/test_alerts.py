@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.gpu.samples import GpuSample, ServerSample
-from harness.judgement.alerts import alerts, watch
+from harness.judgement.alerts import ServerSamples, watch
 from harness.judgement.capacity import in_flight, over
 from harness.judgement.results import Alert
 from harness.judgement.slo import Slo, slo_of
@@ -30,6 +30,10 @@ _ERRORS = {"kind": "error_rate", "above": "2 %", "window": "30s"}
 
 def _slo(*keys: dict[str, Any]) -> Slo:
     return slo_of({"alerts": list(keys)})
+
+
+def alerts(slo: Slo, rows: Table, run: Manifest, samples: ServerSamples = ()) -> list[Alert]:
+    return watch(slo, rows, run, samples).alerts
 
 
 def _arrivals(seed: int, rate: float = 20.0, duration_s: float = 180.0) -> Floats:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from harness.gpu.samples import GpuReport, GpuSeries
 from harness.judgement.judging import judge_budgets, judge_objectives
+from harness.judgement.measuring import subject_of
 from harness.judgement.results import ObjectiveResult
 from harness.judgement.slo import slo_of
 from harness.objectives import Objective
@@ -26,7 +27,7 @@ _RUN = manifest(duration_s=100.0)
 def _judge(
     text: str | dict[str, Any], rows: Table, run: Manifest = _RUN, gpu: GpuReport | None = None
 ) -> ObjectiveResult:
-    (found,) = judge_objectives(slo_of({"objectives": [text]}), rows, run, gpu)
+    (found,) = judge_objectives(slo_of({"objectives": [text]}), subject_of(rows, run, gpu))
     assert msgspec.json.decode(msgspec.json.encode(found), type=ObjectiveResult) == found
     return found
 
@@ -138,7 +139,7 @@ def test_a_run_exactly_at_its_bound_is_judged_wrong_in_at_most_5_percent_each_wa
     at = np.arange(1500.0)
     for seed in range(400):
         ttft = stream(seed, "at the bound").exponential(0.3 / -np.log(1 - p), len(at))
-        answers += [each.answer for each in judge_objectives(slo, table(at, ttft=ttft), _RUN)]
+        answers += [each.answer for each in judge_objectives(slo, subject_of(table(at, ttft=ttft), _RUN, None))]
     # 5 % of 400 and what chance adds to it with a probability of 1 %
     most = stats.binom.ppf(0.99, 400, 0.05)
     assert max(answers.count("PASS"), answers.count("FAIL")) <= most
@@ -226,7 +227,7 @@ def test_a_class_is_judged_by_its_own_requests_and_objective() -> None:
     run = manifest(duration_s=1200.0, objectives={"chat": Objective(ttft_s=0.5), "batch": Objective(ttft_s=1.0)})
     asked = ["ttft_p99 < 500 ms", "goodput > 90 %"]
     slo = slo_of({"objectives": [*asked, *({"class": name, "require": asked} for name in ("chat", "batch"))]})
-    found = judge_objectives(slo, rows, run)
+    found = judge_objectives(slo, subject_of(rows, run, None))
     assert [(each.class_name, each.answer) for each in found] == [
         (None, "FAIL"), (None, "FAIL"), ("chat", "PASS"), ("chat", "PASS"), ("batch", "FAIL"), ("batch", "FAIL")
     ]  # fmt: skip

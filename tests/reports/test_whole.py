@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from harness.gpu.samples import GpuReport
+from harness.gpu.file import SourceNote
 from harness.summary import RunData, Summary, load_run, summarize
 from harness.table import Labels, Table
 from reports.page import render
+from tests.gpu.builders import write_readings
 from tests.harness.builders import record, write_run
 from tests.reports.pages import Page, parse
 from tests.reports.runs import answered
@@ -111,11 +112,12 @@ def test_other_tools_stand_beside_ours(page: Page) -> None:
 
 
 def test_a_gpu_that_was_not_measured_is_not_a_zero(tmp_path: Path) -> None:
-    run = load_run(write_run(tmp_path / "run", [[record(n) for n in range(10)]]))
-    summary = summarize(run)
-    summary.gpu = GpuReport(source=None, why_not="no NVIDIA driver on this machine")
-    page = parse(render(run, summary))
-    assert "GPUs: not measured: no NVIDIA driver on this machine." in page.only("section", id="gpu").text
+    directory = write_run(tmp_path / "run", [[record(n) for n in range(10)]])
+    write_readings(
+        directory.path, [], notes=[SourceNote(at=1.0, source="nvml", why_not="no NVIDIA driver on this machine")]
+    )
+    page = parse(_page(directory))
+    assert "GPUs: not measured: nvml: no NVIDIA driver on this machine." in page.only("section", id="gpu").text
     assert not [e for e in page.find("figure") if (e.attributes["id"] or "").startswith("gpu")]
 
 
@@ -147,11 +149,11 @@ def _page(directory: object) -> str:
 
 
 def test_a_hundred_thousand_requests_with_gaps_are_one_file_of_less_than_two_megabytes(tmp_path: Path) -> None:
-    run, summary, readings = whole(tmp_path / "run", str)
+    run, summary = whole(tmp_path / "run", str)
     large = _repeated(run, 256)
     assert len(large.table) > 100_000
     assert len(large.table.gaps) > 800_000
-    assert len(render(large, _again(large, summary), readings).encode()) < 2_000_000
+    assert len(render(large, _again(large, summary)).encode()) < 2_000_000
 
 
 def _repeated(run: RunData, times: int) -> RunData:
@@ -178,7 +180,7 @@ def _repeated(run: RunData, times: int) -> RunData:
         request_ids=[f"r-{n}" for n in range(rows * times)],
     )
     manifest = msgspec.structs.replace(run.manifest, duration_s=20.1 * times)
-    return RunData(run.directory, manifest, large, run.files, run.samples, run.truth)
+    return RunData(run.directory, manifest, large, run.files, run.samples, run.truth, run.readings)
 
 
 def _again(run: RunData, summary: Summary) -> Summary:

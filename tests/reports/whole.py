@@ -18,16 +18,18 @@ from harness.metrics.infinite import Unanswered
 from harness.metrics.steady import Steady
 from harness.quantiles import distribution
 from harness.summary import RunData, Summary, load_run, summarize
-from reports.view import Readings
+from tests.gpu.builders import gpu, server, write_readings
 from tests.harness.builders import HEADER, bare_record, write_run
 from tests.reports.runs import answered
 
 Text = Callable[[str], str]
 
 
-def whole(path: Path, text: Text) -> tuple[RunData, Summary, Readings]:
-    """Run, summary and readings. `text` is asked for every text, by what it is."""
-    run = load_run(_directory(path, text))
+def whole(path: Path, text: Text) -> tuple[RunData, Summary]:
+    """Run and summary. `text` is asked for every text, by what it is."""
+    directory = _directory(path, text)
+    write_readings(path, _readings(text))
+    run = load_run(directory)
     summary = summarize(run)
     fields: dict[str, Any] = {
         "objectives": _objectives(text),
@@ -55,7 +57,7 @@ def whole(path: Path, text: Text) -> tuple[RunData, Summary, Readings]:
     }  # fmt: skip
     for name, value in fields.items():
         setattr(summary, name, value)
-    return run, summary, _readings(text)
+    return run, summary
 
 
 def _directory(path: Path, text: Text) -> Any:
@@ -184,17 +186,15 @@ def _gpu(text: Text) -> GpuReport:
     return GpuReport(source=text("source"), gpus=[series], energy_j=7200.0, servers=servers, notes=[text("note")])
 
 
-def _readings(text: Text) -> Readings:
-    gpu, model = text("gpu"), text("model")
-    gpus = [
-        GpuSample(at=float(at), gpu=gpu, utilization=at / 20, power_w=300.0 + at, memory_used=2.0**34)
-        for at in range(20)
+def _readings(text: Text) -> list[GpuSample | ServerSample]:
+    name, model = text("gpu"), text("model")
+    return [
+        *(gpu(float(at), gpu=name, utilization=at / 20, power_w=300.0 + at, memory_used=2.0**34) for at in range(20)),
+        *(
+            server(float(at), model=model, num_running=3.0, num_waiting=float(at), kv_cache_usage=at / 40)
+            for at in range(20)
+        ),
     ]
-    servers = [
-        ServerSample(at=float(at), model=model, num_running=3.0, num_waiting=float(at), kv_cache_usage=at / 40)
-        for at in range(20)
-    ]
-    return Readings(gpus, servers)
 
 
 def _tool(text: Text) -> ToolFigures:
