@@ -150,9 +150,9 @@ class RunData:
         """What the GPUs and the server did over the counted requests: joules and tokens are of the same ones."""
         return None if self.readings is None else gpu_report(self.readings, self.counted)
 
-    @cached_property
     def subject(self) -> Subject:
-        """The counted requests, as what measures are taken of."""
+        """The counted requests, as what measures are taken of. A new one each time: it keeps what it has sorted, and a run of a
+        million requests is large enough."""
         return subject_of(self.counted, self.manifest, self.gpu)
 
     @cached_property
@@ -245,7 +245,7 @@ def _judge(run: RunData) -> _Judged:
     if run.readings is not None:
         samples = [*run.readings.gpus, *run.readings.servers]
     seen = watch(slo, run.counted, run.manifest, samples, run.table)
-    return _Judged(judge_objectives(slo, run.subject), judge_budgets(slo, run.counted), seen.alerts, seen.not_watched)
+    return _Judged(judge_objectives(slo, run.subject()), judge_budgets(slo, run.counted), seen.alerts, seen.not_watched)
 
 
 _METRICS = (

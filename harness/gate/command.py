@@ -98,7 +98,7 @@ class _Reader:
             raise UsageError(f"{directory.path} has no records, and objectives of a candidate are judged from records")
         run = load_run(directory)
         if slo is not None:
-            self.objectives.append(judge_objectives(slo, run.subject))
+            self.objectives.append(judge_objectives(slo, run.subject()))
         return JudgedRun(directory.name, manifest, facts or facts_of(run, self._names))
 
 

@@ -73,13 +73,14 @@ class JudgedRun:
 
 def facts_of(run: RunData, names: Sequence[str] = KEPT_MEASURES) -> RunFacts:
     """The facts of a run. Raises UsageError for what is no measure."""
+    subject = run.subject()
     return RunFacts(
         run_id=run.manifest.run_id,
         started_wall=run.manifest.started_wall,
         state=run.instrument.state,
         reasons=list(run.instrument.reasons),
         num_requests=len(run.counted),
-        measures={name: measure(name, run.subject) for name in names},
+        measures={name: measure(name, subject) for name in names},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,9 @@ class Side:
     def name(self) -> str:
         return self.summary.run_id
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
-        return self.run.subject
+        return self.run.subject()
 
 
 @dataclass(frozen=True)
