@@ -27,14 +27,8 @@ class _Jitter:
     sums: list[float]
     moments: list[float]
 
-    def between(self, first_step: int, num_steps: int) -> tuple[float, float]:
-        """Sum of f(s) and of (s - first_step) * f(s) over `num_steps` steps from `first_step`."""
-        total = self._to(first_step + num_steps)
-        before = self._to(first_step)
-        factor = total[0] - before[0]
-        return factor, total[1] - before[1] - first_step * factor
-
-    def _to(self, step: int) -> tuple[float, float]:
+    def to(self, step: int) -> tuple[float, float]:
+        """Sum of f(s) and of s * f(s) over the steps before `step`."""
         turns, rest = divmod(step, _PERIOD)
         whole, moment = self.sums[-1], self.moments[-1]
         # Turn t adds t * _PERIOD to each step's number.
@@ -47,16 +41,20 @@ class _Jitter:
 
 @dataclass(frozen=True, slots=True)
 class NoisyPace:
-    """A pace whose step j is multiplied by the jitter of step `first_step + j`."""
+    """A pace whose step j is multiplied by the jitter of step `first_step + j`; `before` are the jitter's sums up to that step."""
 
     pace: Pace
     first_step: int
     jitter: _Jitter
+    before: tuple[float, float]
 
     def elapsed(self, num_steps: int) -> float:
         """Seconds until `num_steps` steps are done."""
-        factor, moment = self.jitter.between(self.first_step, num_steps)
-        return self.pace.first * factor + self.pace.growth * moment
+        first_step, pace = self.first_step, self.pace
+        factor, moment = self.jitter.to(first_step + num_steps)
+        factor -= self.before[0]
+        moment = moment - self.before[1] - first_step * factor  # of (s - first_step) * f(s)
+        return pace.first * factor + pace.growth * moment
 
     def steps_done_by(self, elapsed: float, limit: int) -> int:
         """How many of at most `limit` steps are done after `elapsed` seconds."""
@@ -80,7 +78,7 @@ class StepNoise:
 
     def disturb(self, pace: Pace, first_step: int) -> Pace | NoisyPace:
         """The pace of the steps that follow step number `first_step`."""
-        return NoisyPace(pace, first_step, self._jitter) if self._jitter else pace
+        return NoisyPace(pace, first_step, self._jitter, self._jitter.to(first_step)) if self._jitter else pace
 
     def stall(self) -> float:
         """The seconds by which the step that stalls is longer; the next one is drawn."""
