@@ -107,27 +107,27 @@ def test_c_slots_follow_kiefer_and_wolfowitz_to_a_step() -> None:
 
 @pytest.mark.parametrize("utilization", [0.3, 0.7])
 def test_fixed_service_waits_as_m_d_1(utilization: float) -> None:
-    arrivals, tokens = customers(f"M/D/1 {utilization}", 60_000, utilization, 1, fixed=True)
+    arrivals, tokens = customers(f"M/D/1 {utilization}", 40_000, utilization, 1, fixed=True)
     theory = utilization * SERVICE_S / (2 * (1 - utilization))
     assert waits(1, arrivals, tokens).mean() == pytest.approx(theory, rel=0.03)
 
 
 @pytest.mark.parametrize("utilization", [0.3, 0.6])
 def test_exponential_service_waits_as_m_m_1(utilization: float) -> None:
-    arrivals, tokens = customers(f"M/M/1 {utilization}", 80_000, utilization, 1)
+    arrivals, tokens = customers(f"M/M/1 {utilization}", 50_000, utilization, 1)
     theory = utilization * SERVICE_S / (1 - utilization)
     assert waits(1, arrivals, tokens).mean() == pytest.approx(theory, rel=0.03)
 
 
 @pytest.mark.parametrize(("num_slots", "utilization"), [(2, 0.7), (4, 0.7), (8, 0.8)])
 def test_c_slots_wait_as_erlang_c(num_slots: int, utilization: float) -> None:
-    """The recursion over 1,500,000 customers has Erlang's mean; the scheduler's first 50,000 are the recursion's."""
-    arrivals, tokens = customers(f"M/M/{num_slots}", 1_500_000, utilization, num_slots)
+    """The recursion over 600,000 customers has Erlang's mean; the scheduler's first 25,000 are the recursion's."""
+    arrivals, tokens = customers(f"M/M/{num_slots}", 600_000, utilization, num_slots)
     path = sample_path(num_slots, arrivals, tokens)
     theory = erlang_c(num_slots, utilization * num_slots) * SERVICE_S / (num_slots * (1 - utilization))
     assert path.mean() == pytest.approx(theory, rel=0.03)
-    ours = waits(num_slots, arrivals[:50_000], tokens[:50_000])
-    assert ours.mean() == pytest.approx(path[:50_000].mean(), abs=STEP_S)
+    ours = waits(num_slots, arrivals[:25_000], tokens[:25_000])
+    assert ours.mean() == pytest.approx(path[:25_000].mean(), abs=STEP_S)
 
 
 def integral_of_number(load: list[tuple[float, Request]], seed: int) -> tuple[float, float]:
