@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 
 from mockllm.engine.latency import Pace
 from mockllm.engine.noise import NoisyPace
@@ -34,6 +35,14 @@ class Stretch:
         """The instant at which the first `num_done` steps of this stretch are done."""
         at = self.started_at + self.pace.elapsed(num_done)
         return at if num_done < self.num_steps else at + self.late_s
+
+    def ends(self, first: int, last: int) -> list[float]:
+        """`end_of` every step from the one number `first` to the one number `last`, counted from 1."""
+        started_at, elapsed = self.started_at, self.pace.elapsed
+        found = [started_at + elapsed(num_done) for num_done in range(first, last + 1)]
+        if last >= self.num_steps and found:
+            found[-1] = self.end_of(last)
+        return found
 
     def ended_at(self) -> float:
         return self.end_of(self.num_steps)
@@ -67,9 +76,12 @@ class StepSpan:
         step = 0
         while stretch is not None and step < self.num_steps:
             start = self.first_step + step - stretch.first_step
-            for done in range(start + 1, min(stretch.num_steps, start + self.num_steps - step) + 1):
-                yield self._chunk(stretch.end_of(done), step)
-                step += 1
+            ends = stretch.ends(start + 1, min(stretch.num_steps, start + self.num_steps - step))
+            if self.totals is None:
+                yield from map(Chunk, ends, count(self.first + step), repeat(1))
+            else:
+                yield from (self._chunk(at, number, self.totals) for number, at in enumerate(ends, step))
+            step += len(ends)
             stretch = stretch.next
 
     @property
@@ -77,11 +89,9 @@ class StepSpan:
         """Tokens of all its steps."""
         return self.num_steps if self.totals is None else self.totals[self.num_steps - 1]
 
-    def _chunk(self, at: float, step: int) -> Chunk:
-        if self.totals is None:
-            return Chunk(at, self.first + step, 1)
-        before = self.totals[step - 1] if step else 0
-        return Chunk(at, self.first + before, self.totals[step] - before)
+    def _chunk(self, at: float, step: int, totals: Sequence[int]) -> Chunk:
+        before = totals[step - 1] if step else 0
+        return Chunk(at, self.first + before, totals[step] - before)
 
 
 @dataclass(frozen=True, slots=True)
