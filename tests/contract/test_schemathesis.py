@@ -5,6 +5,7 @@ Every method of every path is asked, with bodies, parameters and headers that fi
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ from mockllm.server.app import create_app
 from mockllm.server.control import Settings
 
 NUM_EXAMPLES = 5
+# Two operations with Anthropic's body alone have 6,000 of 10,000 cases, the same ones in every run.
+NUM_WHOLE = 600  # so many cases of an operation are asked, and of those beyond every fourth
+ONE_IN = 4
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 _ORDERS = (
     "error",
@@ -43,6 +47,7 @@ def _config() -> schemathesis.Config:
 
 
 app = create_app(load_deployment("instant"))
+num_seen: Counter[str] = Counter()
 schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=_config())
 
 
@@ -56,6 +61,9 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=_config())
     suppress_health_check=list(HealthCheck),
 )
 def test_the_document_is_honest(case: schemathesis.Case[Any]) -> None:
+    num_seen[case.operation.label] += 1
+    if (number := num_seen[case.operation.label]) > NUM_WHOLE and number % ONE_IN:
+        return
     for name in list(case.headers or {}):
         if name.lower().startswith(tuple(f"x-mock-{order}" for order in _ORDERS)):
             del case.headers[name]
