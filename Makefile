@@ -12,11 +12,13 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/harness run scenarios/burst.py --mock h100-8b --rate 6 --duration 30s --burst-factor 5 --burst-every 15s --burst-for 5s --seed 1
 
-# Pure tests fill the processors; those with sockets and processes mostly wait; what measures runs with nothing beside it.
+# Pure tests fill the processors; those with sockets and processes mostly wait, some of them for short deadlines; what measures
+# runs with nothing beside it.
 test: $(READY)
 	$(MAKE) --jobs 2 check
 	$(BIN)/python -m pytest -m "not realtime" -n 2 --dist worksteal
-	$(BIN)/python -m pytest -m "realtime and not alone" -n 4 --dist worksteal
+	$(BIN)/python -m pytest -m "realtime and not few and not alone" -n 4 --dist worksteal
+	$(BIN)/python -m pytest -m few -n 3 --dist worksteal
 	$(BIN)/python -m pytest -m alone
 
 check: types style imports

@@ -20,7 +20,7 @@ from mockllm.stack.fault_kinds import KINDS
 from tests.contract.server import MockServer, serve
 from tests.faults.test_faults import ask_all
 
-pytestmark = [pytest.mark.realtime, pytest.mark.alone]
+pytestmark = [pytest.mark.realtime, pytest.mark.few]
 
 # Kind, its keys, and how the load side judges a stream and a whole answer.
 OK, CLOSED = ("ok", None), ("cut", "closed_mid_answer")

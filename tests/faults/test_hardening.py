@@ -30,7 +30,7 @@ from tests.contract.server import MockServer, eventually
 
 pytestmark = [
     pytest.mark.realtime,
-    pytest.mark.alone,
+    pytest.mark.few,
     pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="NOT CHECKED: descriptors are counted in /proc"),
 ]
 
