@@ -10,11 +10,13 @@ reach their p99/p50. Sources of the numbers: in the profile. Load does not enter
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import inf
+
+import numpy as np
 
 from mockllm.engine.prompt_cache import PromptCache
 from mockllm.events import EventQueue
@@ -125,13 +127,11 @@ class HostedLatency:
             return [size * tpot for size in sizes[1:]]
         generator = streams.generator("gaps", key)
         shape = 1 / self.gap_cv**2 if self.gap_cv else None
-        factors = generator.gamma(shape, 1 / shape, num).tolist() if shape else [1.0] * num
-        stalls = generator.random(num).tolist()
-        lengths = generator.exponential(self.stall_mean_tpots * tpot, num).tolist()
-        return [
-            size * tpot * factor + (length if stall < self.stall_probability else 0.0)
-            for size, factor, stall, length in zip(sizes[1:], factors, stalls, lengths, strict=True)
-        ]
+        factors = generator.gamma(shape, 1 / shape, num) if shape else np.ones(num)
+        stalls = generator.random(num) < self.stall_probability
+        lengths = generator.exponential(self.stall_mean_tpots * tpot, num)
+        seconds: list[float] = (np.array(sizes[1:]) * tpot * factors + np.where(stalls, lengths, 0.0)).tolist()
+        return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,10 +332,8 @@ class HostedReplica:
 
 def _first_tokens(sizes: list[int], num_tokens: int) -> list[int]:
     """Chunk sizes up to `num_tokens` tokens, the last one cut to fit."""
-    kept: list[int] = []
-    for size in sizes:
-        if num_tokens <= 0:
-            break
-        kept.append(min(size, num_tokens))
-        num_tokens -= size
-    return kept
+    ends = list(accumulate(sizes))
+    last = bisect_left(ends, num_tokens)
+    if last == len(ends):
+        return sizes
+    return [*sizes[:last], sizes[last] - ends[last] + num_tokens] if num_tokens > 0 else []
