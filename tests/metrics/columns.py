@@ -12,6 +12,7 @@ from harness.table import LABELS, OUTCOMES, Floats, Labels, Table, tabulate
 
 __all__ = ["answered", "table_of"]
 
+_CODES = {name: code for code, name in enumerate(OUTCOMES)}
 _NAMES = tuple(tabulate([RequestRecord(request_id="", intended_at=0.0)]).columns)
 
 
@@ -22,11 +23,13 @@ def table_of(
 ) -> Table:
     """A table of streamed requests with these columns; every other column is missing, and all are ok unless said otherwise."""
     num = len(columns["intended_at"])
-    kinds = ["ok"] * num if outcomes is None else outcomes
+    given = labels or {}
+    none = Labels(np.full(num, -1, dtype=np.int32), ())
+    ok = np.full(num, _CODES["ok"], dtype=np.int8)
     return Table(
         columns={name: np.asarray(columns.get(name, np.full(num, np.nan)), dtype=np.float64) for name in _NAMES},
-        labels={name: _labels((labels or {}).get(name, [None] * num)) for name in LABELS},
-        outcome=np.array([OUTCOMES.index(kind) for kind in kinds], dtype=np.int8),
+        labels={name: _labels(given[name]) if name in given else none for name in LABELS},
+        outcome=ok if outcomes is None else np.array([_CODES[kind] for kind in outcomes], dtype=np.int8),
         stream=np.ones(num, dtype=np.bool_),
         counted_by_server=np.ones(num, dtype=np.bool_),
         gaps=np.empty(0),

@@ -31,7 +31,7 @@ from tests.stack.any_deployment import deployments, load_written, stages_without
 from tests.stack.any_load import Load, any_load
 
 LONG_AFTER_S = 600.0  # the last timers of a stack that nobody asks any more have run down
-NUM_EXAMPLES = 150
+NUM_EXAMPLES = 100
 _PASSAGE = (
     "model",
     "source",
