@@ -65,7 +65,7 @@ class Seen:
 
 
 def simulated(deployment: str, scenario: str, tmp_path: Path, *words: str) -> Seen:
-    done = rehearse(deployment, scenario, tmp_path / "run", *words)
+    done = rehearse(deployment, scenario, tmp_path / "run", *words, "--gaps-of", "0")  # of tokens nothing is asked
     assert done.returncode == 0, done.stderr
     return Seen(tmp_path / "run")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,8 +19,9 @@ from harness.store import open_run
 from harness.summary import load_run
 from harness.virtual import Simulation, run_in_virtual_time
 from harness.workloads.synthetic import conversations
-from tests.conftest import REPOSITORY, mock_server
+from tests.conftest import mock_server
 from tests.harness.reactive import queue_profile
+from tests.scenarios.running import locust, rehearse
 
 _LIMITED = """
 summary: a provider with quotas
@@ -33,19 +32,9 @@ models:
 
 def rehearsed(deployment: str, scenario: str, out: Path, *words: str) -> str:
     """A scenario in virtual time; returns its own answer, as it is kept with the run."""
-    command = [sys.executable, "-m", "harness.swarm.rehearsal", deployment, "-f", f"scenarios/{scenario}.py"]
-    done = subprocess.run(
-        [*command, *words, "--out", str(out)], cwd=REPOSITORY, capture_output=True, text=True, timeout=110
-    )
+    done = rehearse(deployment, scenario, out, "--gaps-of", "0", *words)  # of tokens nothing is asked
     assert done.returncode == 0, done.stderr
     return "\n".join(open_run(out).conclusion())
-
-
-def locust(url: str, scenario: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "locust", "-f", f"scenarios/{scenario}.py", "--headless", "--host", url]
-    return subprocess.run(
-        [*command, *words, "--out", str(out)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
 
 
 def records_of(out: Path) -> list[RequestRecord]:
