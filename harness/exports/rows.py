@@ -41,12 +41,13 @@ _BLANK_START = r"^([\t\r])"
 
 
 def write_parquet(directory: RunDirectory, target: Path) -> None:
-    """All fields of the records, gaps as lists, compressed with zstd. Raises RunError when a record cannot be read."""
+    """All fields of the records, gaps as lists, compressed with zstd; last `is_warmup`, of those that stand in no metric. Raises
+    RunError when a record cannot be read."""
     _copy(directory, ", ".join(_columns()), target, "FORMAT parquet, COMPRESSION zstd")
 
 
 def write_csv(directory: RunDirectory, target: Path) -> None:
-    """All fields of the records, lists as JSON. Text that a spreadsheet would run gets an apostrophe before the sign that makes it a
+    """The same, lists as JSON. Text that a spreadsheet would run gets an apostrophe before the sign that makes it a
     formula; all other text comes back as it was: an empty one is `""`, a missing value nothing. Raises RunError as above."""
     columns = _columns()
     cells = [_cell(name, kind) for name, kind in columns.items()]
@@ -84,7 +85,8 @@ def _copy(directory: RunDirectory, selected: str, target: Path, options: str) ->
         connection = duckdb.connect(config={**_SETTINGS})
         try:
             # Columns are those of our own struct, paths are quoted.
-            rows = f"SELECT {selected} FROM {_source(files)}"  # noqa: S608
+            warmup = f"intended_at < {directory.manifest().warmup_s!r} AS is_warmup"
+            rows = f"SELECT {selected}, {warmup} FROM {_source(files)}"  # noqa: S608
             connection.execute(f"COPY ({rows}) TO {_quoted(str(draft))} ({options})")
         except duckdb.IOException as error:
             raise UsageError(f"cannot write {target}: {error}; name another file with --out") from error

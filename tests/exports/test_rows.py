@@ -49,14 +49,20 @@ def cells(path: Path) -> list[dict[str, str]]:
 
 
 def plain(item: RequestRecord) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in NAMES}
+    return {name: getattr(item, name) for name in NAMES} | {"is_warmup": False}
 
 
 def test_parquet_holds_every_field_of_every_record_in_order(tmp_path: Path) -> None:
     directory = run(tmp_path / "run-1")
     found = parquet(export(directory.path, "parquet", None))
     assert found == [plain(item) for item in everything()]
-    assert list(found[0]) == NAMES
+    assert list(found[0]) == [*NAMES, "is_warmup"]
+
+
+def test_requests_of_the_warm_up_are_marked(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run-1", [[bare_record(n, intended_at=n / 4) for n in range(8)]], warmup_s=1.0)
+    assert [row["is_warmup"] for row in parquet(export(directory.path, "parquet", None))] == [True] * 4 + [False] * 4
+    assert [row["is_warmup"] for row in cells(export(directory.path, "csv", None))] == ["true"] * 4 + ["false"] * 4
 
 
 def test_types_hold_also_where_nothing_is_known(tmp_path: Path) -> None:
