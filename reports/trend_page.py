@@ -94,7 +94,7 @@ def _change_rows(group: Group) -> TextTable:
                     f"{change.p:.2g}",
                 ]
             )
-    steady = [series.name for series in group.series if not series.changes]
+    steady = [series.name for series in group.series if not series.changes and not series.num_infinite]
     if steady:
         rows.append([f"no change: {', '.join(steady)}", *[""] * (len(head) - 1)])
     return TextTable("Change points", head, rows, num_text=6)

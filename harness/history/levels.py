@@ -12,10 +12,10 @@ import numpy as np
 from harness.history.changes import LEVEL, Change, change_points
 from harness.history.nights import Night
 from harness.history.wording import is_relative, tone
-from harness.judgement.measures import Better, Unit
+from harness.judgement.measures import Better, Measured, Unit
 from harness.table import Floats
 
-__all__ = ["ChangePoint", "Series", "series_over"]
+__all__ = ["ChangePoint", "Series", "endless_over", "series_over"]
 
 _LEAST_CHANGE = 0.001  # of the value, or a tenth of a percentage point: less is nothing that anybody acts on
 
@@ -72,17 +72,37 @@ class _Scale:
 
 def series_over(name: str, nights: Sequence[Night]) -> Series | None:
     """The series of a measure, each night by the mean of its runs; None where no night has a value."""
-    kept = [[each for run in night.runs if (each := run.facts.measures.get(name))] for night in nights]
+    kept = _kept(name, nights)
     infinite = [any(each.infinite for each in night) for night in kept]
     values = [None if inf else _mean([each.value for each in night]) for night, inf in zip(kept, infinite, strict=True)]
+    like = next((night[0] for night, value in zip(kept, values, strict=True) if value is not None), None)
+    return None if like is None else _series(name, like.unit, like.better, values, nights, sum(infinite))
+
+
+def endless_over(name: str, nights: Sequence[Night]) -> Series | None:
+    """In which nights a measure was +∞, as 1 and 0: when that began is a change like any other. None where it never was."""
+    kept = _kept(name, nights)
+    values = [float(any(each.infinite for each in night)) if night else None for night in kept]
+    return _series(f"{name} is +∞", "share", "lower", values, nights) if any(values) else None
+
+
+def _kept(name: str, nights: Sequence[Night]) -> list[list[Measured]]:
+    return [[each for run in night.runs if (each := run.facts.measures.get(name))] for night in nights]
+
+
+def _series(
+    name: str,
+    unit: Unit,
+    better: Better,
+    values: Sequence[float | None],
+    nights: Sequence[Night],
+    num_infinite: int = 0,
+) -> Series:
     there = [night for night, value in enumerate(values) if value is not None]
-    if not there:
-        return None
-    like = kept[there[0]][0]
     known = np.array([values[night] for night in there], dtype=np.float64)
-    logarithmic = is_relative(like.unit) and bool((known > 0).all())
+    logarithmic = is_relative(unit) and bool((known > 0).all())
     scale = _Scale(np.log(known) if logarithmic else known, logarithmic)
-    found = _worth_saying(change_points(scale.values, level=LEVEL), scale, like.unit)
+    found = _worth_saying(change_points(scale.values, level=LEVEL), scale, unit)
     means = scale.means(found)
     levels: list[float | None] = [None] * len(values)
     for position, night in enumerate(there):
@@ -95,8 +115,8 @@ def series_over(name: str, nights: Sequence[Night]) -> Series | None:
                 at=there[change.at],
                 before=before,
                 after=after,
-                change=_size(before, after, like.unit),
-                tone=tone(after - before, like.better),
+                change=_size(before, after, unit),
+                tone=tone(after - before, better),
                 p=change.p,
                 first_run=first.runs[0].name,
                 started_wall=first.started_wall,
@@ -104,7 +124,7 @@ def series_over(name: str, nights: Sequence[Night]) -> Series | None:
                 commit_before=last.commit,
             )
         )
-    return Series(name, like.unit, like.better, tuple(values), tuple(levels), tuple(changes), sum(infinite))
+    return Series(name, unit, better, tuple(values), tuple(levels), tuple(changes), num_infinite)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import RunError
 from harness.gate.facts import facts_of, fresh_facts
-from harness.history.levels import ChangePoint, Series, series_over
+from harness.history.levels import ChangePoint, Series, endless_over, series_over
 from harness.history.nights import Night, Past, group_runs, nights_of
 from harness.history.series import runs_below, series_of
 from harness.store import Manifest
@@ -90,7 +90,7 @@ def trend_of(folder: Path, measures: Sequence[str] = MEASURES) -> Trend:
 
 def _group(runs: list[Past], measures: Sequence[str]) -> Group:
     nights = tuple(nights_of(runs))
-    found = (series_over(name, nights) for name in measures)
+    found = (fold(name, nights) for name in measures for fold in (series_over, endless_over))
     return Group(_title(runs[0].manifest), nights, tuple(series for series in found if series is not None))
 
 

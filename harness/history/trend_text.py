@@ -42,7 +42,7 @@ def _group_lines(group: Group) -> list[str]:
     lines = [f"    {change_line(series, change)}" for series in group.series for change in series.changes]
     endless = [series for series in group.series if series.num_infinite]
     lines += [
-        f"    {series.name} is +∞ in {_plural(series.num_infinite, 'night')}: no value, and no change point"
+        f"    {series.name} is +∞ in {_plural(series.num_infinite, 'night')}: those nights are in none of its levels"
         for series in endless
     ]
     steady = [series.name for series in group.series if not series.changes and not series.num_infinite]

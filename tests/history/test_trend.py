@@ -96,9 +96,23 @@ def test_a_night_without_end_is_in_no_level_and_is_said(tmp_path: Path) -> None:
         write_past(tmp_path, run)
     trend = trend_of(tmp_path, ["ttft_p99"])
     assert trend.groups[0].series[0].values == (*[0.2] * 7, *[None] * 5)
-    lines = trend_text(trend)
-    assert "ttft_p99 is +∞ in 5 nights" in lines
-    assert "no change in" not in lines
+    assert "ttft_p99 is +∞ in 5 nights" in trend_text(trend)
+
+
+def test_a_measure_that_becomes_endless_is_an_alarm(tmp_path: Path) -> None:
+    for number in range(12):
+        run = past(number, {"ttft_p99": 0.2 if number < 9 else None}, commit=f"{number // 3:07x}")
+        run.facts.measures["ttft_p99"].infinite = number >= 9
+        write_past(tmp_path, run)
+    trend = trend_of(tmp_path, ["ttft_p99"])
+    ((_, series, change),) = trend.alarms(3)
+    assert (series.name, series.values) == ("ttft_p99 is +∞", (*[0.0] * 9, *[1.0] * 3))
+    assert (change.at, change.tone, change.change, change.commit) == (9, "worse", 1.0, "0000003")
+    assert trend.alarms(2) == []
+
+
+def test_where_nothing_is_endless_nobody_says_so(folder: Path) -> None:
+    assert not [series for series in trend_of(folder).groups[0].series if "∞" in series.name]
 
 
 def test_what_was_never_measured_is_no_series() -> None:
