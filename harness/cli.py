@@ -27,6 +27,7 @@ from harness.gpu.sources import sources_of
 from harness.launch import Launch, explain_exit, require_file, run_locust, run_rehearsal, start_mock, start_sampler
 from harness.plain import plain_lines
 from harness.safety.targets import Permission, allowed_hosts, check_url
+from harness.say import say
 from harness.store import machine, open_run, require_new, versions
 from harness.terms import terms
 from harness.units import parse_duration, parse_rate, parse_window
@@ -252,7 +253,7 @@ def simulate(
     directory = run_in_virtual_time(simulation, where, _tell_progress(load.plan.num_arrivals))
     if sys.stderr.isatty():
         print("\r\x1b[2K", end="", file=sys.stderr)
-    print(f"\n  {load.plan.num_arrivals:,} requests in {monotonic() - began:.1f} s of real time")
+    say(f"\n  {load.plan.num_arrivals:,} requests in {monotonic() - began:.1f} s of real time")
     sys.exit(conclude(directory))
 
 

@@ -14,6 +14,7 @@ from harness.gate.facts import FACTS_FILE, read_facts, write_facts
 from harness.judgement.slo import load_slo
 from harness.plain import plain_lines
 from harness.run_files import readable
+from harness.say import say
 from harness.stack_text import stack_text
 from harness.store import RunDirectory
 from harness.summary import load_run, summarize
@@ -40,11 +41,11 @@ def conclude(directory: RunDirectory, *, slo: Path | None = None) -> int:
     directory.write_atomically("summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2))
     write_facts(data, objectives=summary.objectives)
     page = write_report(data, summary)
-    print(summary_text(summary, get_terminal_size().columns if sys.stdout.isatty() else None))
+    say(summary_text(summary, get_terminal_size().columns if sys.stdout.isatty() else None))
     stack = directory.path / "stack.json"
     if stack.exists():
-        print(f"\n{_stack(stack)}")
-    print(f"\n  report      {page}\n  again       harness report {shlex.quote(str(directory.path))}")
+        say(f"\n{_stack(stack)}")
+    say(f"\n  report      {page}\n  again       harness report {shlex.quote(str(directory.path))}")
     return summary.verdict.exit_code
 
 

@@ -11,7 +11,7 @@ from harness.metrics.latencies import latency
 from harness.objectives import ROUNDING_S, Objective
 from harness.table import Floats, Mask, Table
 
-__all__ = ["Goodput", "good_rows", "goodput"]
+__all__ = ["Goodput", "good_rows", "goodput", "with_objective"]
 
 
 class Goodput(msgspec.Struct, kw_only=True):
@@ -33,18 +33,25 @@ def goodput(table: Table, objectives: Mapping[str, Objective], duration_s: float
     return Goodput(num=num, num_good=num_good, share=num_good / num, rate=num_good / duration_s)
 
 
+def with_objective(table: Table, objectives: Mapping[str, Objective]) -> Mask:
+    """The rows whose class has an objective, those of clients that left included."""
+    classes = table.labels["class_name"]
+    found = np.zeros(len(table), dtype=bool)
+    for name in (*classes.names, None):
+        if name in objectives or "" in objectives:
+            found |= classes.is_(name)
+    return found
+
+
 def good_rows(table: Table, objectives: Mapping[str, Objective]) -> tuple[Mask, Mask]:
     """The rows that goodput counts, and those of them that are good."""
-    has_objective = np.zeros(len(table), dtype=bool)
     good = np.zeros(len(table), dtype=bool)
     classes = table.labels["class_name"]
     for name in (*classes.names, None):
         objective = objectives.get(name or "") or objectives.get("")
         if objective is not None:
-            rows = classes.is_(name)
-            has_objective |= rows
-            good |= rows & _good(table, objective)
-    return np.asarray(has_objective & ~table.is_outcome("left")), good
+            good |= classes.is_(name) & _good(table, objective)
+    return np.asarray(with_objective(table, objectives) & ~table.is_outcome("left")), good
 
 
 def _good(table: Table, objective: Objective) -> Mask:

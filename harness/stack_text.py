@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
+from harness.costs.replicas import replica_usd
+
 __all__ = ["stack_text"]
 
 _WIDTH = 118
@@ -68,7 +70,7 @@ def _totals(state: Mapping[str, Any], clients: Mapping[str, Any]) -> Iterator[tu
         unknown = f"of {unlabelled:,} nobody knows: the load says no intents" if unlabelled else ""
         yield "caches", f"{hits / looked:.1%} of {looked:,} hit; {', '.join(filter(None, (judged, unknown)))}"
     yield "calls", f"{state['calls']:,} to models for {clients['num']:,} requests"
-    replicas = sum((model.get("pool") or {}).get("cost_usd") or 0.0 for model in state["models"])
+    replicas = replica_usd(state)
     cost = state["cost_usd"] + replicas
     if cost and clients["num"]:
         saved = sum(clients["saved_usd"].values())

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from harness.costs.bill import Bill
 from harness.costs.fold import bill
 from harness.costs.free import with_free_requests
+from harness.costs.replicas import replica_usd_of
 from harness.delivery import Delivery, measure_delivery
 from harness.dictionary.figures import ToolFigures
 from harness.dictionary.tools import dictionary
@@ -153,7 +154,12 @@ class RunData:
     def subject(self) -> Subject:
         """The counted requests, as what measures are taken of. A new one each time: it keeps what it has sorted, and a run of a
         million requests is large enough."""
-        return subject_of(self.counted, self.manifest, self.gpu)
+        return subject_of(self.counted, self.manifest, self.gpu, self.replica_usd)
+
+    @cached_property
+    def replica_usd(self) -> float:
+        """What the replicas of a simulated stack cost by the hour, over the whole run."""
+        return replica_usd_of(self.directory.path / "stack.json")
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -222,7 +228,14 @@ def summarize(run: RunData) -> Summary:
         budgets=judged.budgets,
         alerts=judged.alerts,
         not_watched=judged.not_watched,
-        bill=bill(table, manifest, objectives=manifest.objectives, gpu=run.gpu, month_requests=manifest.month_requests),
+        bill=bill(
+            table,
+            manifest,
+            objectives=manifest.objectives,
+            gpu=run.gpu,
+            month_requests=manifest.month_requests,
+            replica_usd=run.replica_usd,
+        ),
         gpu=run.gpu,
         dictionary=dictionary(table, manifest),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ __all__ = ["terms"]
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _MOST_TEXT = 200
+_MOST = 1e15
 
 
 def terms(
@@ -33,8 +33,8 @@ def terms(
     if not 0 <= warmup_s < duration_s:
         raise UsageError(f"--warmup {warmup_s:g}s: must be shorter than the run, which has {duration_s:g} s")
     for name, value in (("--gpu-price", gpu_price_per_hour), ("--per-month", month_requests)):
-        if value is not None and not 0 < value < inf:
-            raise UsageError(f"{name} {value:g}: must be more than 0")
+        if value is not None and not 0 < value <= _MOST:
+            raise UsageError(f"{name} {value:g}: must be more than 0 and at most {_MOST:g}")
     found = dict(_label(text) for text in labels)
     if "commit" not in found and (commit := commit_of(environ, cwd)) is not None:
         found["commit"] = commit

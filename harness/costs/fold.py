@@ -12,8 +12,9 @@ from harness.costs.free import was_sent, with_free_requests
 from harness.costs.lines import by_day, by_label, by_model
 from harness.costs.savings import Billed, savings
 from harness.costs.self_hosted import add_gpus, add_month
+from harness.costs.text import dollars
 from harness.costs.tokens import KINDS, Codes, Tariffs, TokensByKind, from_reply_cache, in_batch, models_in, usd_of
-from harness.goodput import good_rows
+from harness.goodput import good_rows, with_objective
 from harness.gpu.samples import GpuReport
 from harness.objectives import Objective
 from harness.prices import Prices, prices_said
@@ -33,12 +34,13 @@ def bill(
     objectives: Mapping[str, Objective],
     gpu: GpuReport | None,
     month_requests: float | None = None,
+    replica_usd: float = 0.0,
 ) -> Bill | None:
     """What the requests of a table cost; None when nothing is known about it. Raises RunError for a manifest whose prices cannot be
     read.
 
     In virtual time a request's cost is what the simulated stack paid for it: all calls, also those that failed, and fees. Tokens
-    explain only that of the answer; the rest stands in a line of its own.
+    explain only that of the answer; the rest stands in a line of its own. `replica_usd`: what its replicas cost by the hour besides.
     """
     prices = prices_said(manifest.prices)
     table = with_free_requests(table)
@@ -60,6 +62,10 @@ def bill(
         if prices is not None and prices.models:
             _add_kinds(found, table, prices, simulated=manifest.clock == "virtual")
     add_gpus(found, table, manifest.gpu_price_per_hour, gpu)
+    if replica_usd:
+        found.notes.append(
+            f"replicas cost {dollars(replica_usd)} besides, by the hour: that is in none of these figures"
+        )
     _add_figures(found, table, objectives)
     add_month(found, int(table.is_outcome("ok").sum()), len(gpu.gpus) if gpu is not None and gpu.gpus else None)
     return found
@@ -158,8 +164,11 @@ def _add_figures(found: Bill, table: Table, objectives: Mapping[str, Objective])
     num, output = int(counted.sum()), float(np.nansum(table["num_output_tokens"][counted]))
     tokens = output + float(np.nansum(table["num_prompt_tokens"][counted]))
     num_good = int((good_rows(table, objectives)[1] & counted).sum())
+    judged = with_objective(table, objectives)
+    # GPUs are paid for all alike.
+    judged_usd = paid * judged.mean() if found.usd is None else float(np.nansum(table["cost_usd"][judged]))
     found.per_request = paid / num if num else None
     found.per_1k = paid / num * 1000 if num else None
     found.per_mtok = paid / tokens * 1e6 if tokens else None
     found.per_output_mtok = paid / output * 1e6 if output else None
-    found.per_good = paid / num_good if num_good else None
+    found.per_good = judged_usd / num_good if num_good else None

@@ -55,7 +55,7 @@ def add_month(bill: Bill, num_answered: int, num_gpus: int | None) -> None:
     words = []
     if bill.usd is not None and bill.per_request is not None:
         bill.month_usd = bill.per_request * bill.month_requests
-        words.append("each at what one of this run cost")
+        words.append("each at what an answered one of this run cost")
     if bill.gpu_usd_per_hour is not None and bill.gpu_hours and num_answered:
         rate = num_answered / bill.gpu_hours
         copies = ceil(round(bill.month_requests / (rate * HOURS_A_MONTH), 9))

@@ -64,7 +64,7 @@ def _parts(bill: Bill) -> Iterator[tuple[str, str]]:
 
 def _figures(bill: Bill) -> str:
     figures = (
-        (bill.per_1k, "for 1,000 requests"),
+        (bill.per_1k, "for 1,000 answered requests"),
         (bill.per_mtok, "for a million tokens"),
         (bill.per_output_mtok, "for a million output tokens"),
         (None if bill.per_good is None else bill.per_good * 1000, "for 1,000 good requests"),

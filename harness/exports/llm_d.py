@@ -84,13 +84,14 @@ def _load(run: Measured) -> dict[str, Any] | None:
     )
     if prompt is None:
         return None
+    answers = table["planned_output_tokens"]  # where some are as long as they like, no law can be stated
     standardized = {
         "tool": TOOL,
         "tool_version": run.tool_version,
         "parallelism": max(1, manifest.num_workers),
         "source": "unknown",
         "input_seq_len": prompt,
-        "output_seq_len": _lengths(table["planned_output_tokens"]),
+        "output_seq_len": None if np.isnan(answers).any() else _lengths(answers),
         "rate_qps": run.asked_rate or None,
         "concurrency": manifest.max_in_flight if manifest.reactive else None,
     }

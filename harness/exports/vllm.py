@@ -79,7 +79,7 @@ def _totals(run: Measured, sight: Sight, rows: Mask) -> dict[str, Any]:
 def _details(sight: Sight, rows: Mask, order: Ints) -> dict[str, Iterator[list[Any]]]:
     """One entry a request in each list. What it has not seen of a failed request is 0 in its file."""
     table = sight.table
-    ttft, latency = (np.where(rows, each - sight.sent_at, 0.0) for each in (sight.first_at, sight.last_at))
+    ttft, latency = (np.where(rows, each - sight.sent_at, 0.0) for each in (sight.first_at, _ended_at(sight)))
     kinds = table.labels["error_kind"]
     names = np.array([*kinds.names, ""], dtype=object)
     errors = np.where(rows, "", names[kinds.codes])
@@ -117,12 +117,17 @@ def _rounded(column: Floats) -> Floats:
     return np.nan_to_num(column).round(6)
 
 
+def _ended_at(sight: Sight) -> Floats:
+    """The last token; of an answer that came as a whole, its end."""
+    return np.where(np.isnan(sight.last_at), sight.table["done_at"], sight.last_at)
+
+
 def _latencies(sight: Sight, rows: Mask) -> dict[str, float]:
     of = {
         "ttft": (sight.first_at - sight.sent_at)[rows],
         "tpot": time_per_output_token(sight)[rows],
         "itl": sight.table.gaps[np.repeat(rows, np.diff(sight.table.gap_start))],
-        "e2el": (sight.last_at - sight.sent_at)[rows],
+        "e2el": (_ended_at(sight) - sight.sent_at)[rows],
     }
     found: dict[str, float] = {}
     for name, seconds in of.items():

@@ -21,6 +21,7 @@ from harness.history.baseline import baseline_runs
 from harness.judgement.judging import judge_objectives
 from harness.judgement.results import ObjectiveResult
 from harness.judgement.slo import Slo, load_slo
+from harness.say import say
 from harness.store import RunDirectory, open_run
 from harness.summary import load_run
 
@@ -42,7 +43,7 @@ def run_gate(
     cannot be compared and files that cannot be written, RunError for what is no run.
     """
     result = gate_runs(candidates, baselines_of(candidates, baselines), slo)
-    print(gate_text(result, get_terminal_size().columns if sys.stdout.isatty() else None))  # noqa: T201
+    say(gate_text(result, get_terminal_size().columns if sys.stdout.isatty() else None))
     if json is not None:
         _write(json, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     if junit is not None:
@@ -50,7 +51,7 @@ def run_gate(
     if summary := environ.get("GITHUB_STEP_SUMMARY"):
         _write(Path(summary), step_summary(result).encode(), mode="ab")  # the steps before have written to it too
     if environ.get("GITHUB_ACTIONS") == "true":
-        print("\n".join(annotations_of(result)))  # noqa: T201
+        say("\n".join(annotations_of(result)))
     return result.exit_code
 
 

@@ -11,6 +11,7 @@ from harness.history.compare_text import comparison_text
 from harness.history.keep import keep
 from harness.history.trend import trend_of
 from harness.history.trend_text import change_line, trend_text
+from harness.say import say
 from harness.verdict import EXIT_CODES
 
 __all__ = ["run_compare", "run_keep", "run_trend"]
@@ -22,7 +23,7 @@ def run_compare(
     *,
     anyway: bool = False,
     measures: Sequence[str] = (),
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = say,
 ) -> int:
     """Write the comparative page and print its table. The exit code is 0: a comparison judges nothing, `harness gate` does."""
     from reports.compare_page import render_comparison  # slow to import: plotly
@@ -34,7 +35,7 @@ def run_compare(
     return EXIT_CODES["PASS"]
 
 
-def run_keep(paths: Sequence[Path], into: Path, *, with_page: bool = False, tell: Callable[[str], None] = print) -> int:
+def run_keep(paths: Sequence[Path], into: Path, *, with_page: bool = False, tell: Callable[[str], None] = say) -> int:
     """Put runs into a history and print where they are."""
     for path in keep(paths, into, with_page=with_page):
         tell(f"  kept        {path}")
@@ -47,7 +48,7 @@ def run_trend(
     out: Path | None = None,
     fail_on_change: int | None = None,
     measures: Sequence[str] = (),
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = say,
 ) -> int:
     """Print the trend of a folder of runs, and write its page where `out` is given.
 

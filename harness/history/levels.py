@@ -15,8 +15,9 @@ from harness.history.wording import is_relative, tone
 from harness.judgement.measures import Better, Measured, Unit
 from harness.table import Floats
 
-__all__ = ["ChangePoint", "Series", "endless_over", "series_over"]
+__all__ = ["ENDLESS", "ChangePoint", "Series", "endless_over", "series_over"]
 
+ENDLESS = " is +∞"
 _LEAST_CHANGE = 0.001  # of the value, or a tenth of a percentage point: less is nothing that anybody acts on
 
 
@@ -83,7 +84,7 @@ def endless_over(name: str, nights: Sequence[Night]) -> Series | None:
     """In which nights a measure was +∞, as 1 and 0: when that began is a change like any other. None where it never was."""
     kept = _kept(name, nights)
     values = [float(any(each.infinite for each in night)) if night else None for night in kept]
-    return _series(f"{name} is +∞", "share", "lower", values, nights) if any(values) else None
+    return _series(f"{name}{ENDLESS}", "share", "lower", values, nights) if any(values) else None
 
 
 def _kept(name: str, nights: Sequence[Night]) -> list[list[Measured]]:

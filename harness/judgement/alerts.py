@@ -84,6 +84,8 @@ def _errors(keys: ErrorRateKeys, table: Table, manifest: Manifest) -> Fired:
     counted, bad = rate.rows(Subject(table, manifest.loaded_s, {}))
     if not counted.any():
         raise CannotWatchError("no request was sent")
+    if keys.window > (span_s := manifest.loaded_s - manifest.warmup_s):
+        raise CannotWatchError(f"a window of {keys.window:g} s is longer than the {span_s:g} s that are looked at")
     windows, bad = windows_of(table["intended_at"][counted], manifest, keys.window), bad[counted]
     all_windows = windows.rest(0)
 

@@ -45,7 +45,7 @@ def judge_objectives(slo: Slo, run: Subject) -> list[ObjectiveResult]:
         if class_name is None:
             return run
         rows = run.table.labels["class_name"].is_(class_name)
-        return Subject(run.table.select(rows), run.duration_s, run.objectives)
+        return Subject(run.table.select(rows), run.duration_s, run.objectives, replica_usd=run.replica_usd)
 
     return [_judge(requirement, subject(requirement.class_name)) for requirement in slo.objectives]
 

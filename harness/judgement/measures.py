@@ -1,7 +1,7 @@
 """Figures of a run by name: what an objective bounds, a gate compares and a trend follows.
 
 ttft_p99  tpot_mean  e2e_p50      a latency (harness.metrics.latencies, itl, chunk_gap): pN, mean or max; requests that were not
-                                  ok count as +∞, where pN(ok) and mean(ok) are of those that were
+                                  ok count as +∞ in pN and max, pN(ok) and every mean are of those that were
 ttft_p99(ok)
 error_rate  throttle_rate         shares of the requests that were sent: failed, cut or incomplete; throttled
 goodput  goodput(ttft<1s,tpot<60ms)   share that is good, by the run's objectives or by these

@@ -12,10 +12,11 @@ import numpy as np
 
 from harness.costs.self_hosted import hours_of
 from harness.errors import UsageError
-from harness.goodput import good_rows
+from harness.goodput import good_rows, with_objective
 from harness.gpu.samples import GpuReport
 from harness.judgement.binomial import share_interval
 from harness.judgement.measures import Better, Measured, Unit
+from harness.judgement.quantities import shown
 from harness.metrics.latencies import LATENCIES, latency
 from harness.objectives import Objective, parse_objective
 from harness.quantiles import interval_ranks, nearest_rank, samples_needed
@@ -32,13 +33,15 @@ _GOODPUT = re.compile(r"(goodput|goodput_rate)(?:\(([^()]*)\))?")
 @dataclass(frozen=True)
 class Subject:
     """What is measured: rows of a run (all, or those of a class), the seconds over which they were asked for, their objectives, and
-    what the GPUs did and cost an hour. Of a class alone nobody knows what GPUs did."""
+    what the GPUs did and cost an hour. Of a class alone nobody knows what GPUs did. `replica_usd`: what simulated replicas cost by the
+    hour, in no request's cost."""
 
     table: Table
     duration_s: float
     objectives: Mapping[str, Objective]
     gpu: GpuReport | None = None
     gpu_usd_per_hour: float | None = None
+    replica_usd: float = 0.0
     _ordered: dict[tuple[str, bool], Floats] = field(default_factory=dict, compare=False, repr=False)
 
     def ordered(self, metric: str, samples: Callable[[Table], Samples], *, only_ok: bool) -> Floats:
@@ -48,10 +51,10 @@ class Subject:
         return self._ordered[metric, only_ok]
 
 
-def subject_of(table: Table, manifest: Manifest, gpu: GpuReport | None) -> Subject:
+def subject_of(table: Table, manifest: Manifest, gpu: GpuReport | None, replica_usd: float = 0.0) -> Subject:
     """All requests of a run after its warm-up."""
     duration_s = manifest.loaded_s - manifest.warmup_s
-    return Subject(table, duration_s, manifest.objectives, gpu, manifest.gpu_price_per_hour)
+    return Subject(table, duration_s, manifest.objectives, gpu, manifest.gpu_price_per_hour, replica_usd)
 
 
 @dataclass(frozen=True)
@@ -290,6 +293,10 @@ def _cost(name: str, subject: Subject) -> Measured:
     """Of what is known, as in the bill. What the others cost lies between nothing and as much as the dearest that is known; `low` and
     `high` say what the whole is then. What our side held back costs nothing."""
     table, missing = subject.table, partial(_missing, name, "usd", "lower")
+    if subject.replica_usd:
+        return missing(
+            f"replicas cost {shown(subject.replica_usd, 'usd')} besides, by the hour: that is in no request's cost"
+        )
     usd, num = table["cost_usd"], int(table.is_outcome("ok").sum())
     known = ~np.isnan(usd)
     hours = None if known.any() or subject.gpu_usd_per_hour is None else hours_of(table)
@@ -300,9 +307,10 @@ def _cost(name: str, subject: Subject) -> Measured:
         return missing("the cost is not known: give --prices or --gpu-price, or a simulated deployment prices")
     if name == "cost_per_good" and not good_rows(table, subject.objectives)[0].any():
         return missing("no request has an objective")
-    num_unknown = int((~known & ~np.isnan(table["sent_at"]) & ~table.is_outcome("refused")).sum())
+    of = with_objective(table, subject.objectives) if name == "cost_per_good" else np.ones_like(known)
+    num_unknown = int((of & ~known & ~np.isnan(table["sent_at"]) & ~table.is_outcome("refused")).sum())
     counted, everything = _divisor(name, subject, known), _divisor(name, subject, np.ones_like(known))
-    total = float(np.nansum(usd))
+    total = float(np.nansum(usd[of]))
     measured = Measured(name=name, unit="usd", better="lower", value=None, num=num, num_unknown=num_unknown)
     if everything and num_unknown:
         measured.low, measured.high = (total / everything, (total + num_unknown * float(np.nanmax(usd))) / everything)

@@ -132,10 +132,14 @@ def _word(change: float) -> str:
 
 
 def _measured(table: Table, from_s: float, to_s: float, start: float, num_ok: int) -> Steady:
-    began = "from the start" if from_s == start else f"after {from_s - start:.3g} s of warm-up"
-    why = (
-        f"{began} until {to_s:.4g} s E2E shows no trend over {NUM_BATCHES} batches of {num_ok // NUM_BATCHES} requests"
+    began = (
+        f"after {from_s - start:.3g} s of warm-up"
+        if from_s > start
+        else f"from {start:.4g} s on"
+        if start
+        else "from the start"
     )
+    why = f"{began} until {to_s:.4g} s E2E of answered requests shows no trend over {NUM_BATCHES} batches of {num_ok // NUM_BATCHES} requests"
     found = _window(table, from_s, to_s, "steady", why)
     rows = _inside(table, from_s, to_s) & table.is_outcome("ok")
     found.metrics = {name: distribution(latency(table, name)[rows]) for name in METRICS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from harness.costs.bill import Bill
 from harness.costs.fold import bill
+from harness.costs.replicas import replica_usd_of
 from harness.errors import RunError
 from harness.objectives import parse_objective
-from harness.prices import Prices
+from harness.prices import Prices, priced
 from harness.records import Outcome, RequestRecord
 from harness.table import tabulate
 from tests.costs.runs import PRICES, bill_of, costed
@@ -151,7 +153,7 @@ def test_figures_by_request_and_token_by_hand() -> None:
     assert found.per_output_mtok == pytest.approx(90.0)
     assert found.per_good == pytest.approx(0.018)
     assert found.month_usd == pytest.approx(9000.0)
-    assert found.month_why == "1,000,000 requests a month: each at what one of this run cost"
+    assert found.month_why == "1,000,000 requests a month: each at what an answered one of this run cost"
     assert found.notes == ["1 requests have no known cost: their model has no price, or they ended without usage"]
 
 
@@ -239,6 +241,29 @@ def test_a_model_without_a_price_that_answers_for_another_is_said() -> None:
     (note,) = found.notes
     assert note.startswith("3 answers came from 'x</script>\\x1b[2J\\u202e', without a price of their own")
     assert bill_of(costed([record(0, model="large", model_served="openai/large-2026-10-01")])).notes == []
+
+
+def test_a_good_request_is_paid_for_by_the_classes_that_can_have_some() -> None:
+    records = [
+        record(n, class_name="chat" if n < 4 else "batch", model="large", num_prompt_tokens=1000) for n in range(9)
+    ]
+    table = costed(records)
+    found = bill_of(table, objectives={"chat": parse_objective("ttft<1h")})
+    assert found.per_good == pytest.approx(float(table["cost_usd"][:4].mean()))
+    unpriced = tabulate([msgspec.structs.replace(each, cost_usd=None) for each in records])
+    hours = bill_of(unpriced, None, objectives={"chat": parse_objective("ttft<1h")}, gpu_price_per_hour=9.0)
+    assert hours.gpu_usd is not None
+    assert hours.per_good == pytest.approx(hours.gpu_usd * 4 / 9 / 4)
+
+
+def test_what_replicas_cost_by_the_hour_is_said_to_be_in_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text('{"state": {"models": [{"pool": {"cost_usd": 50.05}}, {"pool": null}, {}]}}')
+    assert replica_usd_of(tmp_path / "stack.json") == 50.05
+    assert replica_usd_of(tmp_path / "none.json") == 0.0
+    table = costed([record(0, model="large")])
+    found = bill(table, manifest(prices=priced(PRICES)), objectives={}, gpu=None, replica_usd=50.05)
+    assert found is not None
+    assert found.notes == ["replicas cost $50.05 besides, by the hour: that is in none of these figures"]
 
 
 def test_nothing_is_known_without_prices() -> None:

@@ -31,7 +31,7 @@ def test_an_amount_has_the_digits_that_say_something(usd: float | None, text: st
 
 
 _FIGURES = (
-    "              $4.2000 for 1,000 requests, $3.8182 for a million tokens, $42.00 for a million output tokens, "
+    "              $4.2000 for 1,000 answered requests, $3.8182 for a million tokens, $42.00 for a million output tokens, "
     "$4.2000 for 1,000 good requests"
 )
 
@@ -47,7 +47,7 @@ def test_a_bill_in_a_few_lines() -> None:
         "  cost        $4.2000 by a test",
         _FIGURES,
         "  saved       provider cache $1.8000 of $6.0000",
-        "  month       $21,000.00; 5,000,000 requests a month: each at what one of this run cost",
+        "  month       $21,000.00; 5,000,000 requests a month: each at what an answered one of this run cost",
     ]
 
 
@@ -56,7 +56,7 @@ def test_gpus_by_the_hour() -> None:
     found = bill_of(costed(records), None, gpu_price_per_hour=4.0, month_requests=1000.0)
     lines = bill_lines(found)
     assert lines[0] == "  cost        $2.0000 for 0.5 h of the target's GPUs at $4.0000 an hour"
-    assert lines[1].startswith("              $1,000.00 for 1,000 requests, $9,090.91 for a million tokens")
+    assert lines[1].startswith("              $1,000.00 for 1,000 answered requests, $9,090.91 for a million tokens")
     assert lines[2].startswith("  month       $2,920.00; 1,000 requests a month: at the 0.00111 a second")
 
 

@@ -12,7 +12,7 @@ import pytest
 from harness.exports.command import export
 from harness.records import RequestRecord
 from tests.exports.runs import query, run
-from tests.harness.builders import bare_record, record
+from tests.harness.builders import bare_record, record, write_run
 
 Schema = dict[str, Any]
 _TEXT, _COUNT, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
@@ -171,6 +171,18 @@ def test_what_the_run_was(tmp_path: Path) -> None:
     load = found["scenario"]["load"]["standardized"]
     assert (load["parallelism"], load["rate_qps"]) == (3, 397 / 20)
     assert (load["input_seq_len"]["min"], load["input_seq_len"]["max"]) == (90, 96)
+
+
+@pytest.mark.parametrize(
+    ("planned", "law"),
+    [([300, 300], {"distribution": "fixed", "value": 300.0, "min": 300, "max": 300}), ([300, None], None)],
+)
+def test_lengths_of_answers_are_a_law_only_where_all_are_planned(
+    tmp_path: Path, planned: list[int | None], law: dict[str, Any] | None
+) -> None:
+    records = [record(n, planned_output_tokens=num) for n, num in enumerate(planned)]
+    found = report(export(write_run(tmp_path / "run-1", [records]).path, "llm-d", None))
+    assert found["scenario"]["load"]["standardized"].get("output_seq_len") == law
 
 
 def test_a_closed_loop_has_a_concurrency_and_no_rate(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_latencies_in_milliseconds(result: dict[str, Any]) -> None:
     rows = [row for row, error in enumerate(result["errors"]) if not error and result["ttfts"][row]]
     samples = {
         "ttft": [result["ttfts"][row] for row in rows],
-        "e2el": [result["latencies"][row] for row in rows],
+        "e2el": [result["latencies"][row] for row, error in enumerate(result["errors"]) if not error],
         "itl": [gap for row in rows for gap in result["itls"][row]],
         "tpot": [(result["latencies"][row] - result["ttfts"][row]) / (result["output_lens"][row] - 1) for row in rows],
     }

@@ -47,7 +47,7 @@ def test_a_warm_up_lies_within_the_run(warmup_s: float, tmp_path: Path) -> None:
         asked(tmp_path, warmup_s=warmup_s)
 
 
-@pytest.mark.parametrize("value", [0.0, -2.5, inf, nan])
+@pytest.mark.parametrize("value", [0.0, -2.5, 1e300, inf, nan])
 @pytest.mark.parametrize(("name", "option"), [("gpu_price_per_hour", "--gpu-price"), ("month_requests", "--per-month")])
 def test_a_price_and_a_volume_are_more_than_nothing(name: str, option: str, value: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"{option} .*more than 0"):

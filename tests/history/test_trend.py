@@ -111,6 +111,19 @@ def test_a_measure_that_becomes_endless_is_an_alarm(tmp_path: Path) -> None:
     assert trend.alarms(2) == []
 
 
+@pytest.mark.parametrize(
+    ("measure", "why"),
+    [
+        ("tftt_p99", "is no measure"),
+        ("ttft_p50(okay)", "is no measure"),
+        ("goodput(ttft<1s)", r"has goodput\(ttft<1s\)"),
+    ],
+)
+def test_a_measure_that_no_run_has_is_refused(folder: Path, measure: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        trend_of(folder, [TTFT, measure])
+
+
 def test_where_nothing_is_endless_nobody_says_so(folder: Path) -> None:
     assert not [series for series in trend_of(folder).groups[0].series if "∞" in series.name]
 

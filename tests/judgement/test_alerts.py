@@ -249,6 +249,7 @@ def test_gpus_and_kv_caches_by_their_samples() -> None:
         (_LATENCY | {"baseline": "3m"}, tabulate([record(number, intended_at=number * 0.1) for number in range(999)]),
          _RUN, "too few windows of 30 s"),
         (_ERRORS, tabulate([]), _RUN, "no request was sent"),
+        (_ERRORS | {"window": "9999h"}, tabulate([record()]), _RUN, "is longer than the 180 s that are looked at"),
         ({"kind": "capacity", "in_flight": 0.8}, tabulate([record()]), manifest(max_in_flight=None), "had no cap"),
         ({"kind": "capacity", "gpu": 0.8}, tabulate([record()]), _RUN, "no GPU was measured"),
         ({"kind": "capacity", "kv_cache": 0.8}, tabulate([record()]), _RUN, "nobody said how much of the KV cache"),

@@ -281,6 +281,7 @@ def _of(records: list[RequestRecord], duration_s: float = 10.0, **fields: Any) -
         ("cost", _of([record()]), "the cost is not known: give --prices"),
         ("cost_per_good", _of([record(cost_usd=1.0)]), "no request has an objective"),
         ("cost_per_request", _of([bare_record(outcome="throttled", cost_usd=0.0)]), "there is nothing to divide the cost by"),
+        ("cost_per_1k", _of([record(cost_usd=1.0)], replica_usd=50.0), "replicas cost $50"),
         ("gpu_utilization", _of([record()]), "no GPU was measured"),
         ("gpu_energy_per_token", _of([record()], gpu=GpuReport(source="nvml", gpus=[GpuSeries(
             gpu="a", name=None, mig=None, num_samples=2, mean={}, maximum={}, energy_j=None)])), "not measured"),
@@ -292,6 +293,16 @@ def test_what_is_not_known_has_no_value_and_says_why(name: str, subject: Subject
     assert not found.infinite
     assert found.why is not None
     assert why in found.why
+
+
+def test_a_good_request_is_paid_for_by_the_classes_that_can_have_some() -> None:
+    """Five chats at a cent, two of them late, and five dear batches without an objective."""
+    chats = [record(n, class_name="chat", cost_usd=0.01, first_token_at=n + (0.1 if n < 3 else 2.0)) for n in range(5)]
+    for number, each in enumerate(chats):
+        each.intended_at = float(number)
+    batches = [record(5 + n, class_name="batch", cost_usd=1.0) for n in range(5)]
+    found = measure("cost_per_good", _of(chats + batches, objectives={"chat": parse_objective("ttft<1s")}))
+    assert found.value == pytest.approx(0.05 / 3)
 
 
 def test_what_our_side_held_back_has_a_cost_and_an_answer_without_usage_is_not_free() -> None:
