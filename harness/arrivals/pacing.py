@@ -91,11 +91,12 @@ def arrival_times(pieces: Sequence[Piece], gaps: Gaps, generator: np.random.Gene
         )
     units = unit_arrivals(gap_law(gaps), generator)
     unit = next(units)
-    passed = 0.0  # integral of the rate up to the current piece
+    passed = at = 0.0  # integral of the rate up to the current piece, and the latest instant
     for piece in pieces:
         area = piece.area
         while unit < passed + area:
-            yield piece.reaches(unit - passed), piece.phase
+            at = max(at, piece.reaches(unit - passed))  # next to no gap, and rounding would put the later one first
+            yield at, piece.phase
             unit = next(units)
         passed += area
 

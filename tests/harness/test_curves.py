@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
@@ -134,6 +134,7 @@ def test_a_described_curve_can_be_read_again() -> None:
     st.sampled_from(["constant", GapLaw("gamma", 3.0), GapLaw("weibull", 1.5)]),
     st.integers(1, 6),
 )
+@example(28994, GapLaw("gamma", 3.0), 1)  # two arrivals less than 1e-14 s apart
 def test_all_shares_together_are_the_plan(seed: int, gaps: Any, of: int) -> None:
     plan = conversations(ramp(1, 9, duration_s=20), gaps, seed)
     shares = [a for index in range(of) for a in Shard(index, of).take(plan.arrivals())]
