@@ -89,7 +89,9 @@ class Swarm:
         """Locust in a process of its own, in another network namespace if one is named."""
         command = [] if network is None else ["ip", "netns", "exec", network]
         command += [sys.executable, "-m", "locust", "-f", str(REPOSITORY / "tests" / "survival" / f"{scenario}.py")]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **options.pop("environment", {})}
+        # Who knows the commit asks no git, which would be a child beside the workers for a moment.
+        known = {"PYTHONPATH": str(REPOSITORY), "GITHUB_SHA": "0" * 40}
+        environment = {**os.environ, **known, **options.pop("environment", {})}
         process = subprocess.Popen(
             [*command, *(["--headless"] if headless else []), *words],
             cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
