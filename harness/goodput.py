@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -35,23 +35,27 @@ def goodput(table: Table, objectives: Mapping[str, Objective], duration_s: float
 
 def with_objective(table: Table, objectives: Mapping[str, Objective]) -> Mask:
     """The rows whose class has an objective, those of clients that left included."""
-    classes = table.labels["class_name"]
     found = np.zeros(len(table), dtype=bool)
-    for name in (*classes.names, None):
-        if name in objectives or "" in objectives:
-            found |= classes.is_(name)
+    for rows, _ in _by_objective(table, objectives):
+        found |= rows
     return found
 
 
 def good_rows(table: Table, objectives: Mapping[str, Objective]) -> tuple[Mask, Mask]:
     """The rows that goodput counts, and those of them that are good."""
     good = np.zeros(len(table), dtype=bool)
+    for rows, objective in _by_objective(table, objectives):
+        good |= rows & _good(table, objective)
+    return np.asarray(with_objective(table, objectives) & ~table.is_outcome("left")), good
+
+
+def _by_objective(table: Table, objectives: Mapping[str, Objective]) -> Iterator[tuple[Mask, Objective]]:
+    """The rows of each class, with the objective that holds for it."""
     classes = table.labels["class_name"]
     for name in (*classes.names, None):
         objective = objectives.get(name or "") or objectives.get("")
         if objective is not None:
-            good |= classes.is_(name) & _good(table, objective)
-    return np.asarray(with_objective(table, objectives) & ~table.is_outcome("left")), good
+            yield classes.is_(name), objective
 
 
 def _good(table: Table, objective: Objective) -> Mask:

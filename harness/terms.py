@@ -29,7 +29,10 @@ def terms(
     environ: Mapping[str, str],
     cwd: Path,
 ) -> dict[str, Any]:
-    """Fields of the manifest. The label `commit` is found by itself, in `environ` or by git in `cwd`, unless it is said. Raises UsageError for what makes no sense, and for an objective file that breaks its format."""
+    """Fields of the manifest. The label `commit` is found by itself, in `environ` or by git in `cwd`, unless it is said.
+
+    Raises UsageError for what makes no sense, and for an objective file that breaks its format.
+    """
     if not 0 <= warmup_s < duration_s:
         raise UsageError(f"--warmup {warmup_s:g}s: must be shorter than the run, which has {duration_s:g} s")
     for name, value in (("--gpu-price", gpu_price_per_hour), ("--per-month", month_requests)):

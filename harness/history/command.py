@@ -56,7 +56,7 @@ def run_trend(
     """
     if fail_on_change is not None and fail_on_change < 1:
         raise UsageError(f"--fail-on-change {fail_on_change}: must be a number of nights, 1 or more")
-    trend = trend_of(folder, measures) if measures else trend_of(folder)
+    trend = trend_of(folder, measures)
     tell(trend_text(trend))
     if out is not None:
         from reports.trend_page import render_trend  # slow to import: plotly

@@ -5,7 +5,6 @@ A run whose instrument is INVALID says nothing and is left out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,11 +64,10 @@ class Trend:
         ]
 
 
-def trend_of(folder: Path, measures: Sequence[str] = MEASURES) -> Trend:
+def trend_of(folder: Path, asked: Sequence[str] = ()) -> Trend:
     """Read every run of a folder. Raises RunError when there is none that can be read, UsageError for what is no measure, or is one that
     was asked for by name and that no run has."""
-    for name in measures:
-        parse_measure(name)
+    measures = [parse_measure(name).name for name in asked] or MEASURES
     past: list[Past] = []
     left_out: list[str] = []
     for directory in runs_below(folder):
@@ -90,14 +88,14 @@ def trend_of(folder: Path, measures: Sequence[str] = MEASURES) -> Trend:
         raise RunError(f"{folder} holds no run that a trend can be made of: {why}")
     groups = [_group(runs, measures) for runs in group_runs(past)]
     groups.sort(key=lambda group: (-len(group.nights), group.title))
-    if measures is not MEASURES:
+    if asked:
         _require(measures, groups, folder)
     return Trend(str(folder), _with_alarms(groups), tuple(left_out))
 
 
 def _require(measures: Sequence[str], groups: Sequence[Group], folder: Path) -> None:
     there = {series.name.removesuffix(ENDLESS) for group in groups for series in group.series}
-    if missing := [name for name in measures if re.sub(r"\s+", "", name) not in there]:
+    if missing := [name for name in measures if name not in there]:
         raise UsageError(
             f"no run in {folder} has {', '.join(missing)}; of runs that were kept without their records only what their facts.json lists "
             "can be asked"

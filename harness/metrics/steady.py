@@ -131,15 +131,15 @@ def _word(change: float) -> str:
     return f"{'grew' if change > 0 else 'fell'} by {abs(change):.0%}"
 
 
+def _began(from_s: float, start: float) -> str:
+    if from_s > start:
+        return f"after {from_s - start:.3g} s of warm-up"
+    return f"from {start:.4g} s on" if start else "from the start"
+
+
 def _measured(table: Table, from_s: float, to_s: float, start: float, num_ok: int) -> Steady:
-    began = (
-        f"after {from_s - start:.3g} s of warm-up"
-        if from_s > start
-        else f"from {start:.4g} s on"
-        if start
-        else "from the start"
-    )
-    why = f"{began} until {to_s:.4g} s E2E of answered requests shows no trend over {NUM_BATCHES} batches of {num_ok // NUM_BATCHES} requests"
+    shown = f"no trend over {NUM_BATCHES} batches of {num_ok // NUM_BATCHES} requests"
+    why = f"{_began(from_s, start)} until {to_s:.4g} s E2E of answered requests shows {shown}"
     found = _window(table, from_s, to_s, "steady", why)
     rows = _inside(table, from_s, to_s) & table.is_outcome("ok")
     found.metrics = {name: distribution(latency(table, name)[rows]) for name in METRICS}
