@@ -29,6 +29,7 @@ _LOOK_S = 0.1
 _LEAD_S = 1.0  # between everybody's being ready and the origin: every worker hears of it several times
 _MARGIN_S = 10.0  # after the time to drain; whoever is not done by then is given up
 _CLOSE_WITHIN_S = 8.0  # after the order to stop: footers, checksums
+_TELL_WITHIN_S = 4.0  # that files were taken: in the echo of the next beat
 _ASK_AGAIN_S = 1.0
 _PATIENCE_S = 10.0  # without a new byte of a shard
 _LOG = logging.getLogger("harness")
@@ -51,6 +52,7 @@ class MasterEnd:
         self._pieces: list[Piece] = []  # that have come
         self._came = Event()
         self._problems: dict[str, str] = {}  # by worker: why its files are not here
+        self._told_taken: set[str] = set()  # the workers that were told that theirs are
         self._num_told = 0
         self._children: dict[str, int | None] = {}  # by worker: its pid, where we forked it
         runner.register_message(BEAT, self._on_beat)
@@ -75,7 +77,7 @@ class MasterEnd:
         after that, whoever is not done. `board` then has the newest totals of each worker."""
         self.board = LiveBoard()
         self._on_begin, self._directory, self._ends_after_s = on_begin, directory, ends_after_s
-        self._collectors, self._problems, self._download = {}, {}, None
+        self._collectors, self._problems, self._told_taken, self._download = {}, {}, set(), None
         self._num_told, self._ended = 0, False
         self.roster = Roster(uid, names, time.monotonic())
 
@@ -99,6 +101,7 @@ class MasterEnd:
             gevent.sleep(0.05)
         self._look(roster)  # who has just closed is to be fetched from
         gevent.joinall(list(self._collectors.values()))
+        self._await_telling(roster)
         self._ended = True
 
     def lost(self) -> list[str]:
@@ -132,14 +135,17 @@ class MasterEnd:
             if not self._ended:
                 roster.note(msg.node_id, beat, received_at)
                 self._note_live(roster, msg.node_id, beat)
+            taken = self._is_taken(member)
             echo = Echo(
                 **self._clock_part(beat, received_at),
                 uid=roster.uid,
                 origin=roster.origin,
                 stop=roster.stop or member.lost,
                 break_off=roster.break_off or member.lost is not None,
-                taken=self._is_taken(member),
+                taken=taken,
             )
+            if taken:
+                self._told_taken.add(msg.node_id)
         self._send(ECHO, echo, msg.node_id)
 
     def _clock_part(self, beat: Beat, received_at: float) -> dict[str, Any]:
@@ -250,6 +256,17 @@ class MasterEnd:
     def _is_taken(self, member: Member) -> bool:
         collector = self._collectors.get(member.name)
         return collector is not None and collector.ready() and member.name not in self._problems
+
+    def _await_telling(self, roster: Roster) -> None:
+        """Give who keeps its own files the time to ask once more: after Locust's word to quit a worker reads nothing, and
+        what it was not told of by then would lie on its disk for ever."""
+        until = time.monotonic() + _TELL_WITHIN_S
+        while time.monotonic() < until and any(
+            self._is_taken(member) and member.beat is not None and member.beat.spool is not None
+            for name, member in roster.members.items()
+            if name not in self._told_taken
+        ):
+            gevent.sleep(0.02)
 
     def _loss(self, member: Member) -> str | None:
         if self._is_taken(member):
