@@ -35,6 +35,6 @@ if IS_ELSEWHERE:
             quiet_until = monotonic() + LATE_BEAT_S
         send_beat(worker)
 
-    WorkerEnd._send_beat = send_seldom  # type: ignore[method-assign]
+    WorkerEnd._send_beat = send_seldom  # type: ignore[assignment, method-assign]
 
 __all__ = ["SteadyUser"]
