@@ -12,10 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 MARKS = ("realtime", "few", "alone")
+_STOLEN = 0.01  # of the processors' time. At 2 % the mock writes every hundredth token 6 ms late, at 5 % 15 ms.
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -33,6 +35,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in MARKS:
             if item.get_closest_marker(mark) is not None and not _says(item.path, mark):
                 raise pytest.UsageError(f"{item.nodeid}: write pytest.mark.{mark} in this file, where it is looked for")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A measurement that went wrong while a hypervisor ran others on our processors says nothing of us. One that went well
+    says the same as ever."""
+    before = psutil.cpu_times()
+    try:
+        return (yield)
+    except AssertionError as error:
+        stolen = _stolen_share(before, psutil.cpu_times())
+        if item.get_closest_marker("alone") is None or stolen <= _STOLEN:
+            raise
+        what = str(error).partition("\n")[0]
+        pytest.skip(f"NOT CHECKED: a hypervisor gave {stolen:.0%} of the processors to others meanwhile ({what})")
+
+
+def _stolen_share(before: Any, after: Any) -> float:
+    """The part of the processors' time between two readings of `psutil.cpu_times()` that others had; 0 where none is told."""
+    whole = sum(after) - sum(before)
+    return (getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)) / whole if whole > 0 else 0.0
 
 
 @cache

@@ -22,8 +22,6 @@ pytestmark = [
 
 _BURN = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
 
-_STOLEN = 0.03  # of the processors' time: then the machine is not ours, whatever runs on it
-
 
 def _burn_for_two_seconds(url: str, ledger: Path) -> None:
     """From the first request on: one process for every processor, that does nothing but work."""
@@ -75,7 +73,7 @@ def test_a_busy_machine_is_noticed(tmp_path: Path) -> None:
 def test_an_idle_machine_is_valid(tmp_path: Path) -> None:
     require_idle_machine()
     instrument = replay(tmp_path, "golden", gap_s=0.02, num=100).summary.instrument
-    if (instrument.stolen_cpu or 0.0) > _STOLEN:
-        pytest.skip(f"NOT CHECKED: a hypervisor gave {instrument.stolen_cpu:.0%} of the processors to others")
+    if any("hypervisor" in reason for reason in instrument.reasons):
+        pytest.skip(f"NOT CHECKED: {instrument.reasons}")
     assert (instrument.state, instrument.reasons) == ("VALID", [])
     assert instrument.doubts == {}

@@ -25,14 +25,14 @@ from tests.survival.steady import SteadyUser  # noqa: E402 - when the clocks are
 if IS_ELSEWHERE:
     from harness.swarm.worker import WorkerEnd
 
-    send_beat, quiet_until = WorkerEnd._send_beat, 0.0
+    send_beat = WorkerEnd._send_beat
+    silent_until: dict[WorkerEnd, float] = {}
 
     def send_seldom(worker: WorkerEnd) -> None:
-        global quiet_until
         if worker._state == "closed":
-            if monotonic() < quiet_until:
+            if monotonic() < silent_until.get(worker, 0.0):
                 return
-            quiet_until = monotonic() + LATE_BEAT_S
+            silent_until[worker] = monotonic() + LATE_BEAT_S
         send_beat(worker)
 
     WorkerEnd._send_beat = send_seldom  # type: ignore[assignment, method-assign]
