@@ -1,15 +1,14 @@
 """Whether and when a refused request is asked again, as the server says. Pure: the wall clock is an argument.
 
-Sources: RFC 9110, 10.2.3 (Retry-After: seconds or an HTTP date); `retry-after-ms` and `x-should-retry` as OpenAI's and
-Anthropic's SDKs read them. Unlike those we ask again only when the server asks for it: a load test must not add load that
-nobody planned.
+Source: `x-should-retry` as OpenAI's and Anthropic's SDKs read it. Unlike those we ask again only when the server asks for it: a
+load test must not add load that nobody planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from math import isfinite
+
+from harness.headers import retry_after_s
 
 __all__ = ["LONGEST_WAIT_S", "wait_before_retry"]
 
@@ -43,30 +42,7 @@ def wait_before_retry(
     told = headers.get("x-should-retry", "").strip().lower()
     if told == "false" or (status not in _THROTTLED and not (status in _IF_TOLD and told == "true")):
         return None
-    wait = _asked_wait(headers, wall)
+    wait = retry_after_s(headers, wall)
     if wait is None:
         return min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(attempt, 10)) if told == "true" else None
     return wait if wait <= longest_s else None
-
-
-def _asked_wait(headers: Mapping[str, str], wall: float) -> float | None:
-    """How long the server wants us to wait; None: it does not say. The finer of two headers goes before."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1e3
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - wall)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if isfinite(number) and number >= 0 else None

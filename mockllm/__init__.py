@@ -3,16 +3,9 @@
 Read first: `model.py`, `engine/engine.py`, `engine/batching.py`, `simulate.py`, `server/driver.py`.
 """
 
+from mockllm.building import build_engine, build_stack
 from mockllm.clock import ManualClock, RealClock
-from mockllm.deployment import (
-    Deployment,
-    build_engine,
-    build_stack,
-    bundled_deployments,
-    bundled_profiles,
-    load_deployment,
-    load_profile,
-)
+from mockllm.deployment import Deployment, bundled_deployments, bundled_profiles, load_deployment, load_profile
 from mockllm.engine.engine import Engine, ServedModel, Serving
 from mockllm.errors import MockError
 from mockllm.gpus import SimulatedGpu, read_gpus

@@ -10,16 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mockllm.building import build_engine, step_time
 from mockllm.content.embedders import EMBEDDERS, EmbedderName
-from mockllm.deployment import (
-    build_engine,
-    bundled_deployments,
-    bundled_profiles,
-    load_deployment,
-    load_profile,
-    profile_text,
-    step_time,
-)
+from mockllm.deployment import bundled_deployments, bundled_profiles, load_deployment, load_profile, profile_text
 from mockllm.engine.latency import StepLoad
 from mockllm.errors import MockError
 from mockllm.profile import BatchedProfile, HostedProfile

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from mockllm.deployment import Deployment, build_engine
+from mockllm.building import build_engine
+from mockllm.deployment import Deployment
 from mockllm.engine.batching import BatchedReplica
 from mockllm.engine.engine import ServedModel
 from mockllm.fields import duration_text

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from harness.gpu.exposition import Series, plain_text, read_series
+from harness.gpu.exposition import Series, read_series
 from harness.gpu.samples import GpuSample
+from harness.plain import short_plain
 
 __all__ = ["NAMES", "gpu_samples_of"]
 
@@ -91,4 +92,4 @@ def _mig(series: Series) -> str | None:
 
 
 def _label(series: Series, name: str) -> str | None:
-    return plain_text(series.labels.get(name, "")) or None
+    return short_plain(series.labels.get(name, "")) or None

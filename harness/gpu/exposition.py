@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import NamedTuple
 
-__all__ = ["Series", "plain_text", "read_series"]
+from harness.plain import short_plain
 
-_MOST_TEXT = 120
+__all__ = ["Series", "read_series"]
 
 
 class Series(NamedTuple):
@@ -34,9 +34,4 @@ def read_series(text: str, names: tuple[str, ...]) -> Iterator[Series]:
                 if isfinite(sample.value):
                     yield Series(sample.name, sample.labels, sample.value)
     except (ValueError, IndexError, KeyError) as error:  # the parser raises the last two for what is cut in a label
-        raise ValueError(f"not Prometheus' text format: {plain_text(str(error))}") from None
-
-
-def plain_text(text: str) -> str:
-    """A label as it may stand in a file and on a terminal: printable, and not endless."""
-    return "".join(sign if sign.isprintable() else "�" for sign in text[:_MOST_TEXT])
+        raise ValueError(f"not Prometheus' text format: {short_plain(str(error))}") from None

@@ -15,8 +15,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from harness.gpu.exposition import plain_text
 from harness.gpu.samples import GpuSample
+from harness.plain import short_plain
 
 __all__ = ["NAME", "NvmlError", "NvmlReader", "open_nvml"]
 
@@ -145,7 +145,7 @@ class NvmlReader:
 
     def _text(self, call: Callable[..., str | bytes], *args: Any) -> str | None:
         found = self._try(call, *args)
-        return plain_text(found.decode(errors="replace") if isinstance(found, bytes) else found) if found else None
+        return short_plain(found.decode(errors="replace") if isinstance(found, bytes) else found) if found else None
 
     def _scaled(self, unit: float, call: Callable[..., int], *args: Any) -> float | None:
         found = self._try(call, *args)

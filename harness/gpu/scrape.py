@@ -14,7 +14,7 @@ from typing import NamedTuple
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from harness.gpu.exposition import plain_text
+from harness.plain import short_plain
 from harness.safety.targets import Permission
 
 __all__ = ["LIMIT_BYTES", "Page", "PageError", "open_session", "scrape"]
@@ -95,5 +95,5 @@ def _why(error: Exception) -> str:
     if isinstance(inner, OSError):
         # asyncio's own text repeats the address; a name that does not resolve has a negative number.
         number = inner.errno or 0
-        return os.strerror(number) if number > 0 else plain_text(inner.strerror or "no address")
-    return plain_text(str(inner)) or type(inner).__name__
+        return os.strerror(number) if number > 0 else short_plain(inner.strerror or "no address")
+    return short_plain(str(inner)) or type(inner).__name__

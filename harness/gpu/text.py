@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.gpu.exposition import plain_text
 from harness.gpu.samples import GpuReport, GpuSeries
+from harness.plain import short_plain
 
 __all__ = ["gpu_lines"]
 
@@ -22,20 +22,20 @@ _SHARES = {
 def gpu_lines(report: GpuReport) -> list[str]:
     """One line a GPU (the first eight), one for all of them, one a server, and what else must be known."""
     if not report.gpus:
-        lines = [f"not measured: {plain_text(report.why_not or 'nobody sampled')}"]
+        lines = [f"not measured: {short_plain(report.why_not or 'nobody sampled')}"]
     else:
         lines = [_gpu(series) for series in report.gpus[:_MOST_LINES]]
         if len(report.gpus) > _MOST_LINES:
             lines.append(f"and {len(report.gpus) - _MOST_LINES} more")
         lines.append(_all(report))
-    lines += [_server(plain_text(name), figures) for name, figures in list(report.servers.items())[:_MOST_LINES]]
-    return [*lines, *map(plain_text, report.notes)]
+    lines += [_server(short_plain(name), figures) for name, figures in list(report.servers.items())[:_MOST_LINES]]
+    return [*lines, *map(short_plain, report.notes)]
 
 
 def _gpu(series: GpuSeries) -> str:
-    name = plain_text(series.name or series.gpu)
+    name = short_plain(series.name or series.gpu)
     if series.mig and series.mig.partition("/")[0] not in name:
-        name += f" {plain_text(series.mig)}"
+        name += f" {short_plain(series.mig)}"
     mean, most = series.mean, series.maximum
     parts = [f"{word} {mean[field]:.0%}" for field, word in _SHARES.items() if field in mean]
     if "memory_used" in most:
@@ -56,7 +56,7 @@ def _all(report: GpuReport) -> str:
         if report.energy_j is None
         else f"{_joules(report.energy_j)} in {report.window_s or 0:.0f} s"
     )
-    return f"{what} by {plain_text(report.source or '?')}: {energy}"
+    return f"{what} by {short_plain(report.source or '?')}: {energy}"
 
 
 def _joules(energy_j: float) -> str:

@@ -6,8 +6,9 @@ from collections import defaultdict
 
 from msgspec.structs import replace
 
-from harness.gpu.exposition import plain_text, read_series
+from harness.gpu.exposition import read_series
 from harness.gpu.samples import ServerSample
+from harness.plain import short_plain
 
 __all__ = ["NAMES", "server_samples_of"]
 
@@ -37,7 +38,7 @@ def server_samples_of(text: str, at: float, source: str) -> list[ServerSample]:
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for series in read_series(text, NAMES):
         if series.name in _FIELDS and series.value >= 0:
-            model = plain_text(series.labels.get("model_name", ""))
+            model = short_plain(series.labels.get("model_name", ""))
             if model not in values and len(values) == _MOST_MODELS:
                 raise ValueError(f"more than {_MOST_MODELS} models")
             values[model][series.name].append(series.value)

@@ -8,11 +8,12 @@ from math import inf
 
 import msgspec
 
+from harness.headers import retry_after_s
 from harness.plan import Arrival, Heard
 from harness.reactive.limit_report import phase_of
 from harness.reactive.limit_search import LimitSettings, Size, Step, StepLog, bounds_of, next_rate, num_in_step
 from harness.reactive.pauses import over_at
-from harness.reactive.stated_limits import StatedLimits, retry_after_s, stated_limits
+from harness.reactive.stated_limits import StatedLimits, stated_limits
 from harness.records import RequestRecord
 
 __all__ = ["LimitPlan"]

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 import msgspec
 
 from harness.errors import UsageError
+from harness.headers import number_in
 from harness.units import parse_duration
 
-__all__ = ["StatedLimits", "retry_after_s", "stated_limits"]
+__all__ = ["StatedLimits", "stated_limits"]
 
 _MINUTE_S = 60.0
 
@@ -27,25 +28,19 @@ class StatedLimits(msgspec.Struct, frozen=True):
 
 def stated_limits(headers: Mapping[str, str]) -> StatedLimits:
     """Read from headers whose names are in lower case. What cannot be read is not stated."""
-    requests = _openai(headers, "requests"), _number(headers.get("anthropic-ratelimit-requests-limit"))
+    requests = _openai(headers, "requests"), number_in(headers, "anthropic-ratelimit-requests-limit")
     tokens = (
         _openai(headers, "tokens"),
-        _number(headers.get("anthropic-ratelimit-tokens-limit")),
-        _number(headers.get("anthropic-ratelimit-input-tokens-limit")),
+        number_in(headers, "anthropic-ratelimit-tokens-limit"),
+        number_in(headers, "anthropic-ratelimit-input-tokens-limit"),
     )
     return StatedLimits(_least(requests), _least(tokens))
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long a refusal asks to wait, by retry-after-ms or retry-after in seconds; None: it does not, or gives a date."""
-    ms = _number(headers.get("retry-after-ms"))
-    return ms / 1e3 if ms is not None else _number(headers.get("retry-after"))
 
 
 def _openai(headers: Mapping[str, str], kind: str) -> float | None:
     """OpenAI limits some models by the day and does not say so; the reset does: it is the time in which what is used comes
     back, so limit / period = used / reset."""
-    limit, left = (_number(headers.get(f"x-ratelimit-{what}-{kind}")) for what in ("limit", "remaining"))
+    limit, left = (number_in(headers, f"x-ratelimit-{what}-{kind}") for what in ("limit", "remaining"))
     if limit is None:
         return None
     try:
@@ -59,11 +54,3 @@ def _openai(headers: Mapping[str, str], kind: str) -> float | None:
 
 def _least(values: tuple[float | None, ...]) -> float | None:
     return min((value for value in values if value is not None), default=None)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e12 else None

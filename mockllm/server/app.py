@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from mockllm.building import build_stack
 from mockllm.clock import RealClock, clock_pair
 from mockllm.content.compose import Composer
 from mockllm.content.text import Speaker
-from mockllm.deployment import Deployment, build_stack
+from mockllm.deployment import Deployment
 from mockllm.server.batch_work import BatchSettings
 from mockllm.server.batches import BatchStore, add_batch_routes
 from mockllm.server.beside import add_reading_routes, add_token_routes

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from mockllm import Request, build_engine
-from mockllm.deployment import BatchedProfile, Deployment, load_profile
-from mockllm.profile import NoiseModel
+from mockllm.deployment import Deployment, load_profile
+from mockllm.profile import BatchedProfile, NoiseModel
 from mockllm.streams import Streams
 from tests.accuracy.measured import percentile, run_load
 

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 from mockllm import Finished, Request, build_engine, simulate
-from mockllm.deployment import BatchedProfile, Deployment
+from mockllm.deployment import Deployment
 from mockllm.model import Began, Tokens
-from mockllm.profile import LengthModel, SchedulerModel, StepTimeModel
+from mockllm.profile import BatchedProfile, LengthModel, SchedulerModel, StepTimeModel
 from mockllm.streams import Streams
 from tests.laws.load import engine as law_engine
 from tests.laws.load import loads

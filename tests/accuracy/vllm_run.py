@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from mockllm import Request, build_engine
-from mockllm.deployment import BatchedProfile, Deployment, load_profile
+from mockllm.deployment import Deployment, load_profile
 from mockllm.engine.batching import BatchedReplica
+from mockllm.profile import BatchedProfile
 from tests.accuracy.measured import Seconds, Times, run_load
 
 __all__ = ["Replay", "replay"]

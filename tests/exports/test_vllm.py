@@ -84,6 +84,11 @@ def test_one_entry_a_request_in_every_list(result: dict[str, Any]) -> None:
         if item.first_token_at is not None and item.last_token_at is not None:
             assert result["ttfts"][row] == pytest.approx(item.first_token_at - item.sent_at, abs=1e-6)
             assert result["latencies"][row] == pytest.approx(item.last_token_at - item.sent_at, abs=1e-6)
+        else:  # an answer that came as a whole
+            assert item.done_at is not None
+            assert result["ttfts"][row] == 0
+            assert result["latencies"][row] == pytest.approx(item.done_at - item.sent_at, abs=1e-6)
+    assert any(good(item) and not item.stream for item in items)
 
 
 def test_totals_and_rates(result: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.gpu.dcgm import gpu_samples_of
-from harness.gpu.exposition import plain_text
+from harness.plain import short_plain
 from mockllm import build_engine, load_deployment
 from mockllm.server.dcgm import dcgm_text
 from tests.harness.builders import LAW
@@ -138,4 +138,4 @@ def test_any_text_gives_samples_or_a_reason(text: str) -> None:
     [("NVIDIA H100", "NVIDIA H100"), ("\x1b[2J\u202eevil\n", "�[2J�evil�"), ("x" * 500, "x" * 120)],
 )
 def test_labels_are_harmless(text: str, plain: str) -> None:
-    assert plain_text(text) == plain
+    assert short_plain(text) == plain

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.reactive.stated_limits import StatedLimits, retry_after_s, stated_limits
+from harness.headers import retry_after_s
+from harness.reactive.stated_limits import StatedLimits, stated_limits
 
 
 @pytest.mark.parametrize(

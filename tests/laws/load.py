@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 
 from mockllm import Chunk, Cut, Emission, Finished, Refused, Request, Serving, Tokens, chunks_of
-from mockllm.deployment import Deployment, build_engine
+from mockllm.building import build_engine
+from mockllm.deployment import Deployment
 from mockllm.model import Began
 from mockllm.profile import BatchedProfile, HostedProfile
 

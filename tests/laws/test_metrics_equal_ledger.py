@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Emission, Finished, ManualClock, Refused, Request, Tokens
-from mockllm.deployment import Deployment, build_engine
+from mockllm.building import build_engine
+from mockllm.deployment import Deployment
 from mockllm.model import Began
 from mockllm.profile import Profile
 from mockllm.server.driver import Driver

@@ -102,6 +102,7 @@ def test_what_was_in_flight_when_arrivals_stopped_is_left_out() -> None:
     """Each takes 10 s: of 100 s the last 10 are the drain, and the rate is that of the tokens of the others."""
     found = steady(_even(1000, 10.0), _plan(100.0))
     assert (found.state, found.from_s) == ("steady", 0.0)
+    assert found.why.startswith("from the start until 90 s ")
     assert found.to_s == pytest.approx(90.0)
     assert (found.num, found.num_warmup, found.num_drain) == (900, 0, 100)
     assert found.metrics["e2e"].num == 900
@@ -130,8 +131,10 @@ def test_a_warmup_that_was_given_is_not_looked_for_again() -> None:
     alone = steady(table, _plan(100.0))
     assert alone.state == "steady"
     assert 20.0 <= (alone.from_s or 0.0) < 25.0
+    assert alone.why.startswith(f"after {alone.from_s:.3g} s of warm-up until ")
     cut = steady(table.select(table["intended_at"] >= 20.0), _plan(100.0, warmup_s=20.0))
     assert (cut.state, cut.from_s, cut.num_warmup) == ("steady", 20.0, 0)
+    assert cut.why.startswith("from 20 s on until ")
 
 
 def test_latency_that_falls_until_the_end_drifts_too() -> None:

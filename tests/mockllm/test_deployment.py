@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mockllm import bundled_profiles, load_deployment, load_profile
-from mockllm.deployment import build_engine
+from mockllm.building import build_engine
 from mockllm.errors import DeploymentError
 from mockllm.strictyaml import Document, read_yaml
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Request
-from mockllm.deployment import Deployment, build_engine, load_profile
+from mockllm.building import build_engine
+from mockllm.deployment import Deployment, load_profile
 from mockllm.engine.batching import BatchedReplica
 from mockllm.engine.engine import Serving
 from mockllm.engine.gpu import Gpu, GpuMeter, GpuReading

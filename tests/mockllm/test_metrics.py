@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mockllm.deployment import Deployment, build_engine, load_profile
+from mockllm.building import build_engine
+from mockllm.deployment import Deployment, load_profile
 from mockllm.profile import Profile
 from mockllm.server.app import create_app
 from mockllm.server.histograms import Histogram, one_two_five

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mockllm import load_deployment
+from mockllm.building import build_engine
 from mockllm.content.embedders import EMBEDDERS
 from mockllm.content.minilm import MiniLm, minilm_embedder
-from mockllm.deployment import build_engine
 from mockllm.errors import MissingExtraError
 from tests.mockllm.test_embeddings import PARAPHRASES
 

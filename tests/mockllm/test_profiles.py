@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mockllm import bundled_profiles, load_profile
-from mockllm.deployment import BatchedProfile, load_deployment, num_blocks, step_time
-from mockllm.deployment import build_engine as build
+from mockllm.building import build_engine as build
+from mockllm.building import num_blocks, step_time
+from mockllm.deployment import load_deployment
 from mockllm.engine.latency import StepLoad
 from mockllm.hardware import load_gpu, load_llm
+from mockllm.profile import BatchedProfile
 
 ROOFLINES = [
     f"{gpu}-{size}"

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mockllm import Began, Cut, Emission, Finished, ManualClock, Refused, Tokens
-from mockllm.deployment import build_stack
+from mockllm.building import build_stack
 from mockllm.engine.hosted import HostedReplica
 from mockllm.engine.kv_cache import KvCache
 from mockllm.model import chunks_of

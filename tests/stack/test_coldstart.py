@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mockllm.deployment import load_profile, weight_bytes
+from mockllm.building import weight_bytes
+from mockllm.deployment import load_profile
 from mockllm.stack.coldstart import ColdStartSettings
 
 STAGES = ("provision", "driver", "image", "weights", "init")

@@ -23,7 +23,7 @@ from mockllm import (
     load_deployment,
     simulate,
 )
-from mockllm.deployment import build_stack
+from mockllm.building import build_stack
 from mockllm.explain import explained
 from mockllm.model import Began
 from mockllm.passage import Query, Tenant, Urgency

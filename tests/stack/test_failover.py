@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Emission, Finished, Refused, Request, simulate
-from mockllm.deployment import build_engine, load_deployment
+from mockllm.building import build_engine
+from mockllm.deployment import load_deployment
 from mockllm.engine.engine import Engine
 from mockllm.engine.hosted import HostedReplica
 from mockllm.errors import DeploymentError

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Emission, Finished, Refused, Request, Tokens, chunks_of, load_deployment
-from mockllm.deployment import build_engine, build_stack
+from mockllm.building import build_engine, build_stack
 from mockllm.engine.batching import BatchedReplica, BatchLimits
 from mockllm.engine.engine import Engine
 from mockllm.engine.latency import LinearStepTime

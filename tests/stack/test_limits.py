@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Emission, Finished, Refused, Request, load_deployment
-from mockllm.deployment import build_engine
+from mockllm.building import build_engine
 from mockllm.engine.hosted import HostedReplica
 from mockllm.engine.prompt_cache import PromptCache
 from mockllm.errors import DeploymentError

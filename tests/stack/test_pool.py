@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mockllm import Cut, Emission, Finished, Refused, Request, Tokens, chunks_of, simulate
-from mockllm.deployment import build_engine, load_deployment
+from mockllm.building import build_engine
+from mockllm.deployment import load_deployment
 from mockllm.engine.batching import BatchedReplica
 from mockllm.engine.drafts import Drafts
 from mockllm.engine.engine import Engine
