@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from harness.conclude import conclude
-from harness.exports.command import FORMATS, export
+from harness.exports.command import FORMATS, export, reservation
 from harness.extras import require_extra
 from harness.gate.command import run_gate
 from harness.history.command import run_compare, run_keep, run_trend
+from harness.plain import plain
 from harness.store import open_run
 
 __all__ = ["add_commands", "spread"]
@@ -112,6 +113,8 @@ def _export(
     if to in ("parquet", "csv"):
         require_extra("report", "duckdb")
     sys.stdout.write(f"{export(run_directory, to, out)}\n")
+    if (why := reservation(run_directory)) is not None:
+        sys.stderr.write(f"harness: warning: {plain(why)}\n")
 
 
 def spread(words: Sequence[str], option: str) -> list[str]:

@@ -16,7 +16,8 @@ __all__ = ["Goodput", "good_rows", "goodput", "with_objective"]
 
 class Goodput(msgspec.Struct, kw_only=True):
     """`num_good` of `num` requests were ok and met every bound of their class's objective; `rate` is good ones a second of the
-    plan. Whatever failed, was throttled or kept back stays among `num`; clients that left as planned do not."""
+    plan. Whatever failed, was throttled or kept back stays among `num`; clients that left as planned do not, nor do whole answers
+    where nothing is bounded that can be seen of them."""
 
     num: int
     num_good: int
@@ -43,10 +44,14 @@ def with_objective(table: Table, objectives: Mapping[str, Objective]) -> Mask:
 
 def good_rows(table: Table, objectives: Mapping[str, Objective]) -> tuple[Mask, Mask]:
     """The rows that goodput counts, and those of them that are good."""
-    good = np.zeros(len(table), dtype=bool)
+    counted, good = np.zeros(len(table), dtype=bool), np.zeros(len(table), dtype=bool)
     for rows, objective in _by_objective(table, objectives):
-        good |= rows & _good(table, objective)
-    return np.asarray(with_objective(table, objectives) & ~table.is_outcome("left")), good
+        judged = rows & ~table.is_outcome("left")
+        if not objective.judges(stream=False):
+            judged &= table.stream
+        counted |= judged
+        good |= judged & _good(table, objective)
+    return counted, good
 
 
 def _by_objective(table: Table, objectives: Mapping[str, Objective]) -> Iterator[tuple[Mask, Objective]]:

@@ -28,6 +28,10 @@ class Objective(msgspec.Struct, frozen=True):
         named = {"ttft": self.ttft_s, "tpot": self.tpot_s, "e2e": self.e2e_s}
         return {name: bound for name, bound in named.items() if bound is not None}
 
+    def judges(self, *, stream: bool) -> bool:
+        """Whether such a request can be judged: of a whole answer neither TTFT nor TPOT is seen."""
+        return stream or self.e2e_s is not None
+
     def met_by(self, *, ttft_s: float | None, tpot_s: float | None, e2e_s: float | None) -> bool:
         """Whether every bound holds. A latency that is not known (a whole answer has no TTFT) breaks no bound but E2E's;
         TPOT of one token is undefined and breaks none."""

@@ -204,7 +204,12 @@ def summarize(run: RunData) -> Summary:
     return Summary(
         run_id=manifest.run_id,
         verdict=judge_run(
-            run.instrument, _outcomes(table), [*judged.objectives, *judged.budgets], judged.alerts, judged.not_watched
+            run.instrument,
+            _outcomes(table),
+            [*judged.objectives, *judged.budgets],
+            judged.alerts,
+            judged.not_watched,
+            after_warmup=manifest.warmup_s > 0,
         ),
         load=_load(run.table, manifest, run.num_missing),
         metrics=metrics(table),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain, repeat
 from textwrap import wrap
 
@@ -30,6 +31,7 @@ METRIC_NAMES = {
     "connect": "connect",
 }
 _WIDTH = 120
+_AND_MORE = re.compile(r"and \d+ more")
 _SHOWN = ("ttft", "itl", "tpot", "e2e")
 _COLUMNS = (50.0, 90.0, 95.0, 99.0)
 
@@ -86,6 +88,8 @@ def _why(summary: Summary) -> str:
     counted = answer_line(summary.verdict.answer, results)
     whys = {each.why for each in results}
     own = [reason for reason in summary.verdict.reasons if not any(reason.endswith(why) for why in whys)]
+    if counted and own and _AND_MORE.fullmatch(own[-1]):
+        own.pop()  # of those that are counted
     return "; ".join([*own, counted] if counted else summary.verdict.reasons)
 
 
@@ -133,7 +137,7 @@ def _apart(summary: Summary) -> list[tuple[str, str]]:
     if found is None:
         return []
     parts = [
-        f"{group.name or 'not said'} {percentile_cell(group.metrics['ttft'], 50)} ms ({group.num:,})"
+        f"{group.name or 'not said'} {percentile_cell(group.metrics['ttft'], 50)} ms ({group.metrics['ttft'].num:,})"
         for group in found.groups
     ]
     return [("by cache", f"TTFT p50: {', '.join(parts)}; the table below mixes them")]

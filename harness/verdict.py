@@ -29,18 +29,24 @@ def judge_run(
     results: Sequence[ObjectiveResult | StageResult] = (),
     alerts: Sequence[Alert] = (),
     not_watched: Sequence[NotWatched] = (),
+    *,
+    after_warmup: bool = False,
 ) -> RunVerdict:
     """Judge a run: it must be trustworthy, no request may fail, and what was asked of it must be met.
 
     A throttled request is an answer within the provider's contract and fails no run by itself. Where an objective bounds how
-    many may fail, that bound holds, and one failed request does not yet fail the run.
+    many may fail, that bound holds, and one failed request does not yet fail the run. `after_warmup`: `outcomes` are of the
+    requests after a warm-up alone.
     """
     if instrument.state == "INVALID":
         return _verdict("INVALID", list(instrument.reasons))
-    reasons = _without_objectives(outcomes, may_fail=bounds_errors(results))
+    when = " after the warm-up" if after_warmup else ""
+    if after_warmup and not any(outcomes.values()):
+        return _verdict("INCONCLUSIVE", [f"no request was sent{when}"])
+    reasons = [f"{each}{when}" for each in _without_objectives(outcomes, may_fail=bounds_errors(results))]
     answer, why = overall("FAIL" if reasons else "PASS", results, alerts, not_watched)
     if answer == "PASS" and not why:
-        why = ["every request that was sent was answered or throttled"]
+        why = [f"every request that was sent{when} was answered or throttled"]
     return _verdict(answer, [*reasons, *why])
 
 

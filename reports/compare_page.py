@@ -75,6 +75,10 @@ def _told(comparison: Comparison, position: int) -> str:
         tone: [row.name for row in comparison.rows if (delta := row.deltas[position]) and delta.tone == tone]
         for tone in ("worse", "better")
     }
+    for row in comparison.rows:  # +∞ has no delta
+        before, after = row.measured[0], row.measured[position]
+        if (before.value is not None and after.infinite) or (before.infinite and after.value is not None):
+            found["worse" if after.infinite == (row.better == "lower") else "better"].append(row.name)
     parts = [f"{tone} in {', '.join(names)}" for tone, names in found.items() if names]
     side = comparison.sides[position]
     return f"{side.letter} against A: {'; '.join(parts) or 'no measure differs by more than chance among the requests'}"

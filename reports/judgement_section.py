@@ -120,7 +120,10 @@ def _alerts(alerts: list[Alert]) -> TextTable:
             each.text or MISSING,
             f"{each.from_s:,.1f} to {each.to_s:,.1f} s",
             "yes" if each.fail else "no",
-            *(_UNITS[_ALERT_UNITS.get(each.kind, "share")](value) for value in (each.worst, each.limit)),
+            *(
+                "+∞" if value is None else _UNITS[_ALERT_UNITS.get(each.kind, "share")](value)
+                for value in (each.worst, each.limit)
+            ),
         ]
         for each in alerts
     ]

@@ -64,13 +64,13 @@ def levels(table: Table) -> list[Level]:
     return sorted((found[code] for code in kept[:_MOST_LEVELS]), key=lambda level: level.rate)
 
 
-def windows(table: Table, buckets: Buckets, until_s: float) -> list[Level]:
-    """Windows of time as levels, in order of time, as far as they lie in the time that was to be loaded."""
+def windows(table: Table, buckets: Buckets, from_s: float, until_s: float) -> list[Level]:
+    """Windows of time as levels, in order of time: those that lie whole in the time that was to be loaded and is looked at."""
     intended, sent = table["intended_at"], table["sent_at"]
     rates = buckets.counts(sent) / buckets.width_s
     names = [f"{start:,.4g} s" for start in buckets.starts_s]
     found = _levels(table, buckets.index_of(intended), names, rates.tolist())
-    inside = (buckets.starts_s >= 0) & (buckets.starts_s + buckets.width_s <= until_s + 1e-9)
+    inside = (buckets.starts_s >= from_s - 1e-9) & (buckets.starts_s + buckets.width_s <= until_s + 1e-9)
     return [level for level, there in zip(found, inside, strict=True) if there and level.num]
 
 

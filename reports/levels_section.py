@@ -32,7 +32,7 @@ def levels_section(view: View) -> list[Section]:
     found = levels(view.measured)
     by_phase = len(found) >= _LEAST
     if not by_phase:
-        found = windows(view.measured, view.wide_buckets, view.run.manifest.loaded_s)
+        found = windows(view.measured, view.wide_buckets, view.run.manifest.warmup_s, view.run.manifest.loaded_s)
     first = "ttft" if any(level.metrics["ttft"].num for level in found) else "e2e"
     found = [level for level in found if level.metrics[first].at(50) is not None]
     if len(found) < _LEAST:

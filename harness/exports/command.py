@@ -16,8 +16,9 @@ from harness.exports.rows import write_csv, write_parquet
 from harness.exports.vllm import vllm_result
 from harness.exports.writing import write_pieces
 from harness.store import RunDirectory, open_run
+from harness.summary import load_run
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "export", "reservation"]
 
 
 def export(run_path: Path, format: str, out: Path | None = None) -> Path:  # noqa: A002  # what the option is called
@@ -36,6 +37,12 @@ def export(run_path: Path, format: str, out: Path | None = None) -> Path:  # noq
     _check(target, directory)
     write(directory, target)
     return target
+
+
+def reservation(run_path: Path) -> str | None:
+    """Why what is exported is not to be believed; None: nothing speaks against it. No format has a place for it."""
+    instrument = load_run(open_run(run_path)).instrument
+    return f"{run_path} is INVALID: {'; '.join(instrument.reasons)}" if instrument.state == "INVALID" else None
 
 
 def _check(target: Path, directory: RunDirectory) -> None:

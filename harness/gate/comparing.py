@@ -121,7 +121,8 @@ def _answer(measure: GatedMeasure, design: Design, level: float, *, paired: bool
     if 1 / design.num > LEVEL:
         num, least = len(measure.candidates), runs_to_say_anything(LEVEL, paired=paired)
         for_fail = runs_to_say_anything(level, paired=paired)
-        return "INCONCLUSIVE", f"{num} runs a side prove nothing; a PASS takes at least {least}, a FAIL {for_fail}"
+        fail = f"{least}" if for_fail == least else f"{least} to {for_fail}, as the measures go together"
+        return "INCONCLUSIVE", f"{num} runs a side prove nothing; a PASS takes at least {least}, a FAIL {fail}"
     if measure.num_infinite:
         return "INCONCLUSIVE", seen
     if measure.num_needed is None:

@@ -48,11 +48,18 @@ def arrange(candidates: Sequence[JudgedRun], baselines: Sequence[JudgedRun]) -> 
 
 def _by_seed(candidates: Sequence[JudgedRun], baselines: Sequence[JudgedRun]) -> Arrangement:
     places = {run.manifest.seed: place for place, run in enumerate(baselines)}
-    if places.keys() != {run.manifest.seed for run in candidates}:
+    pairs = tuple(
+        (place, places[run.manifest.seed]) for place, run in enumerate(candidates) if run.manifest.seed in places
+    )
+    if len(pairs) < min(len(candidates), len(baselines)):
         words = "not paired: in virtual time with other seeds"
         return Arrangement(None, "", words)
-    pairs = tuple((place, places[run.manifest.seed]) for place, run in enumerate(candidates))
-    return Arrangement(pairs, "", f"{len(pairs)} pairs of the same seed, in virtual time")
+    notes = tuple(
+        f"{num} {side} {'run' if num == 1 else 'runs'} of a seed that the other side has not: left out"
+        for side, num in (("candidate", len(candidates) - len(pairs)), ("baseline", len(baselines) - len(pairs)))
+        if num
+    )
+    return Arrangement(pairs, "", f"{len(pairs)} pairs of the same seed, in virtual time", notes=notes)
 
 
 # -- real time ---------------------------------------------------------------------------------------
@@ -113,12 +120,14 @@ def _neighbours(placed: Sequence[_Placed]) -> tuple[tuple[int, int], ...] | None
 
 def _overlaps(placed: Sequence[_Placed]) -> list[str]:
     """Runs that were under way at the same time on one machine: each was a load on the other."""
-    found, latest = [], placed[0]
-    for each in placed[1:]:
-        same_host = each.run.manifest.machine.get("host") == latest.run.manifest.machine.get("host")
-        if same_host and each.started < latest.ended:
-            found.append(f"{each.run.name} began before {latest.run.name} had ended: they disturbed each other")
-        latest = max(latest, each, key=lambda one: one.ended)
+    found: list[str] = []
+    latest: dict[object, _Placed] = {}  # by machine the run that ends last
+    for each in placed:
+        host = each.run.manifest.machine.get("host")
+        before = latest.get(host)
+        if before is not None and each.started < before.ended:
+            found.append(f"{each.run.name} began before {before.run.name} had ended: they disturbed each other")
+        latest[host] = each if before is None else max(before, each, key=lambda one: one.ended)
     return found
 
 

@@ -53,7 +53,12 @@ class Series:
             if unknown:
                 return f"{len(unknown)} of {len(runs)} {side} runs have no value: {_why(unknown[0])}"
         num_infinite = sum(each is not None and each.infinite for each in self.baselines)
-        return f"it is +∞ in {num_infinite} of {len(self.baselines)} baseline runs" if num_infinite else None
+        if num_infinite:
+            return f"it is +∞ in {num_infinite} of {len(self.baselines)} baseline runs"
+        num_zero = sum(each is not None and each.value == 0 for each in self.baselines)
+        if num_zero and self.better == "higher" and not self.is_share:
+            return f"it is 0 in {num_zero} of {len(self.baselines)} baseline runs: of nothing there is no part"
+        return None
 
     @property
     def num_infinite(self) -> int:

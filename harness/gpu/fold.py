@@ -122,12 +122,13 @@ def _gauge(
 
 
 def _energy(samples: list[GpuSample], begin: float, end: float, longest_gap_s: float) -> float | None:
-    """Joules, by the counter, or where there is none as the integral of the power; None where either saw too little."""
+    """Joules, by the counter, or where there is none as the integral of the power; None where either saw too little. What was not
+    seen counts as the mean of what was."""
     counter = increase(*_column(samples, "energy_j"), begin, end)
     power = integral(*_column(samples, "power_w"), begin, end, longest_gap_s)
     for amount in (counter, power):
         if amount.covered_s > 0 and amount.covered_s >= _WHOLE * (end - begin):
-            return amount.total
+            return amount.total * (end - begin) / amount.covered_s
     return None
 
 

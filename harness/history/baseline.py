@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.gate.facts import FACTS_FILE, read_facts
 from harness.history.series import apart, runs_below
 from harness.store import Manifest, RunDirectory, open_run
 
@@ -32,7 +33,7 @@ def choose(
     history: Path, manifest: Manifest, number: int, *, seeds: Sequence[int] = (), without: Sequence[Manifest] = ()
 ) -> list[Path]:
     """The newest `number` runs of a history that are of this run's series (`harness.history.series`), the oldest first; itself
-    and those of `without` never. Fewer where there are fewer. Where each of `seeds` is there, the newest run of each instead: in
+    and those of `without` never, nor INVALID ones and those without an answered request. Fewer where there are fewer. Where each of `seeds` is there, the newest run of each instead: in
     virtual time runs of one seed make a pair.
 
     Raises UsageError when there is none, and says of the nearest run what differs.
@@ -40,14 +41,29 @@ def choose(
     own = {_identity(each) for each in (manifest, *without)}
     others = [(run, found) for run in runs_below(history) if _identity(found := run.manifest()) not in own]
     reasons = [(apart(manifest, found), run, found) for run, found in others]
-    there = [(found, run.path) for why, run, found in reasons if not why]
-    if not there:
+    alike = [(found, run) for why, run, found in reasons if not why]
+    if not alike:
         raise UsageError(_none_there(history, manifest, [(why, run) for why, run, _ in reasons]))
+    there = [(found, run.path) for found, run in alike if _is_good_enough(run)]
+    if not there:
+        raise UsageError(
+            f"{history}: none of the {len(alike)} runs that {manifest.run_id} can be compared with will do: each is INVALID, or none of its "
+            "requests was answered"
+        )
     there.sort(key=lambda each: (each[0].started_wall, each[0].run_id))
     newest = {found.seed: path for found, path in there}
     if len(set(seeds)) == len(seeds) == number and newest.keys() >= set(seeds):
         return [newest[seed] for seed in seeds]
     return [path for _, path in there[-number:]]
+
+
+def _is_good_enough(run: RunDirectory) -> bool:
+    """Whether there is something to be as good as. Of a run that was never judged nobody knows yet; the gate will."""
+    if not (run.path / FACTS_FILE).exists():
+        return True
+    facts = read_facts(run)
+    errors = facts.measures.get("error_rate")
+    return facts.state != "INVALID" and (errors is None or errors.value != 1)
 
 
 def _identity(manifest: Manifest) -> tuple[str, str, float]:

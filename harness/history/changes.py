@@ -35,6 +35,7 @@ _LEAST_BUMP = 3  # of one that has gone again; two outliers side by side come by
 FEWEST = 6  # points of a series that can be judged
 _WINDOW = 60
 _NUM_NULL = 4000
+_MANY = 10
 _STEP_SHARE = 0.8  # of the level; a step is what a regression looks like while it is new
 _TINY = 1e-12
 
@@ -85,10 +86,12 @@ def _strongest(values: Floats) -> tuple[float, tuple[int, ...]]:
     scaled = (centred / np.abs(centred).max())[np.newaxis]
     (step,), (cut,) = _steps(scaled)
     (bump,), (begin,), (end,) = _bumps(scaled)
-    steps, bumps = _null(len(values))
+    nulls = _null(len(values))
+    if step > nulls[0][-1] or bump > nulls[1][-1]:  # rarer than so many tries can show
+        nulls = _many_nulls(len(values))
     by_step, by_bump = (
-        min(1.0, _p(steps, step) / _STEP_SHARE),
-        min(1.0, _p(bumps, bump) / (1 - _STEP_SHARE)),
+        min(1.0, _p(nulls[0], step) / _STEP_SHARE),
+        min(1.0, _p(nulls[1], bump) / (1 - _STEP_SHARE)),
     )
     if by_step <= by_bump:
         return by_step, (int(cut),)
@@ -103,9 +106,20 @@ def _p(null: Floats, seen: float) -> float:
 
 
 @lru_cache(maxsize=128)
+def _many_nulls(num: int) -> tuple[Floats, Floats]:
+    """Ten times as many: where hundreds of series are looked at together, a lone change must be able to be rare enough."""
+    parts = [_drawn(num, part) for part in range(_MANY)]
+    return np.sort(np.concatenate([each[0] for each in parts])), np.sort(np.concatenate([each[1] for each in parts]))
+
+
+@lru_cache(maxsize=128)
 def _null(num: int) -> tuple[Floats, Floats]:
+    return _drawn(num, 0)
+
+
+def _drawn(num: int, part: int) -> tuple[Floats, Floats]:
     """Both statistics of series of normal noise, ascending: they do not depend on its mean and its size."""
-    noise = stream(num, "change points").standard_normal((_NUM_NULL, num))
+    noise = stream(num + _WINDOW * part, "change points").standard_normal((_NUM_NULL, num))
     noise -= noise.mean(axis=1, keepdims=True)
     return np.sort(_steps(noise)[0]), np.sort(_bumps(noise)[0])
 

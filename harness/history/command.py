@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.history.changes import LEAST
 from harness.history.compare import MEASURES, compared
 from harness.history.compare_text import comparison_text
 from harness.history.keep import keep
@@ -54,8 +55,10 @@ def run_trend(
 
     The exit code is 0; with `fail_on_change` 1 where a change to the worse that deserves an alarm began in so many last nights.
     """
-    if fail_on_change is not None and fail_on_change < 1:
-        raise UsageError(f"--fail-on-change {fail_on_change}: must be a number of nights, 1 or more")
+    if fail_on_change is not None and fail_on_change < LEAST:
+        raise UsageError(
+            f"--fail-on-change {fail_on_change}: must be a number of nights, {LEAST} or more; one night alone is an outlier yet, no change"
+        )
     trend = trend_of(folder, measures)
     tell(trend_text(trend))
     if out is not None:

@@ -138,9 +138,20 @@ def _delta(reference: Measured, other: Measured, tries: Floats | None, again: Fl
     value = float(_change(np.array(reference.value), np.array(other.value), reference.unit))
     low, high = (None, None) if tries is None or again is None else _interval(_change(tries, again, reference.unit))
     said = tone(value, reference.better)
-    if said != "same":
+    if said != "same" and not _apart(reference, other):
         said = "" if low is None or high is None else "unclear" if low <= 0 <= high else said
     return Delta(value, low, high, said)
+
+
+def _apart(reference: Measured, other: Measured) -> bool:
+    """Of shares: that their own intervals are. None of 600 against all of 600 has no spread that resampling could show."""
+    if reference.unit != "share" or None in (reference.low, reference.high, other.low, other.high):
+        return False
+    assert reference.low is not None
+    assert reference.high is not None
+    assert other.low is not None
+    assert other.high is not None
+    return other.low > reference.high or other.high < reference.low
 
 
 def _change(reference: Floats, other: Floats, unit: Unit) -> Floats:

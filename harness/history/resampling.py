@@ -10,7 +10,7 @@ from math import ceil
 
 import numpy as np
 
-from harness.goodput import good_rows
+from harness.goodput import good_rows, with_objective
 from harness.judgement.measuring import BY_CHUNK, Measure, Subject
 from harness.quantiles import nearest_rank, samples_needed
 from harness.table import Floats
@@ -93,4 +93,9 @@ def _parts(name: str, subject: Subject) -> tuple[Floats, Floats] | None:
         "cost_per_mtok": (prompt + output) / 1e6,
         "cost_per_good": (good_rows(table, subject.objectives)[1] & known).astype(np.float64),
     }
-    return (np.nan_to_num(table["cost_usd"]), unders[name]) if name in unders else None
+    if name not in unders:
+        return None
+    cost = np.nan_to_num(table["cost_usd"])
+    if name == "cost_per_good":  # what has no objective cannot be good, and is not paid for by what can
+        cost = cost * with_objective(table, subject.objectives)
+    return cost, unders[name]

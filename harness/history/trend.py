@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.errors import RunError, UsageError
 from harness.gate.facts import facts_of, fresh_facts
+from harness.history.changes import FEWEST
 from harness.history.levels import ENDLESS, ChangePoint, Series, endless_over, series_over
 from harness.history.nights import Night, Past, group_runs, nights_of
 from harness.history.series import runs_below, series_of
@@ -117,11 +118,15 @@ def _title(manifest: Manifest) -> str:
 def _with_alarms(groups: Sequence[Group]) -> tuple[Group, ...]:
     """Mark the changes to the worse that stand when all series are taken together.
 
-    A series without a change is one test that found nothing. Of the points that are left, at most 5 % are false (Benjamini and
+    A series without a change is one test that found nothing, if it was long enough to be tested. Of the points that are left, at most 5 % are false (Benjamini and
     Hochberg, 1995, Controlling the false discovery rate).
     """
     found = sorted(change.p for group in groups for series in group.series for change in series.changes)
-    num_tests = len(found) + sum(not series.changes for group in groups for series in group.series)
+    num_tests = len(found) + sum(
+        not series.changes and sum(value is not None for value in series.values) >= FEWEST
+        for group in groups
+        for series in group.series
+    )
     limit = max((p for rank, p in enumerate(found, 1) if p <= _FALSE_ALARMS * rank / num_tests), default=-1.0)
     return tuple(
         replace(

@@ -32,16 +32,29 @@ def in_flight(table: Table, manifest: Manifest) -> Series | None:
 
 def series_of(samples: Sequence[GpuSample | ServerSample], what: str) -> dict[str, Series]:
     """By GPU its utilization, or by model the share of its KV blocks in use (`what`: gpu, kv_cache), where they were measured."""
-    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    points: dict[str, dict[str | None, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         if what == "gpu" and isinstance(sample, GpuSample) and sample.utilization is not None:
-            points[f"GPU {sample.mig or sample.gpu}"].append((sample.at, sample.utilization))
+            name = f"GPU {sample.gpu}" if sample.mig is None else f"GPU {sample.gpu}, MIG {sample.mig}"
+            points[name][sample.source].append((sample.at, sample.utilization))
         if what == "kv_cache" and isinstance(sample, ServerSample) and sample.kv_cache_usage is not None:
-            points[f"KV cache of {sample.model or 'the server'}"].append((sample.at, sample.kv_cache_usage))
-    return {
-        name: (np.array([at for at, _ in each]), np.array([share for _, share in each]))
-        for name, each in ((name, sorted(found)) for name, found in points.items())
-    }
+            name = f"KV cache of {sample.model or 'the server'}"
+            points[name][sample.source].append((sample.at, sample.kv_cache_usage))
+    found: dict[str, Series] = {}
+    for name, by_source in points.items():
+        if what == "gpu":  # one GPU, watched twice: who says more
+            found[name] = _series(max(by_source.values(), key=len))
+        else:  # each page is another server
+            found |= {
+                name if len(by_source) == 1 else f"{name} at {source}": _series(each)
+                for source, each in by_source.items()
+            }
+    return found
+
+
+def _series(points: list[tuple[float, float]]) -> Series:
+    points = sorted(points)
+    return np.array([at for at, _ in points]), np.array([share for _, share in points])
 
 
 def since(series: Series, begin: float) -> Series:

@@ -46,10 +46,18 @@ class Evidence:
         return "".join(f"; {each}" for each in words)
 
 
-def evidence(over: Mask, rows: Ints, intended_at: Floats) -> Evidence:
-    """Of samples that are over the limit or not, each of the request in this row."""
-    hits, sizes = by_request(over.astype(np.float64), rows, intended_at)
-    return Evidence(len(over), int(over.sum()), effective_size(hits, sizes))
+def evidence(over: Mask, rows: Ints, intended_at: Floats, near: Mask | None = None) -> Evidence:
+    """Of samples that are over the limit or not, each of the request in this row.
+
+    `near`: which came near the limit or over it. Where none was over, or one burst, they show how much samples resemble each
+    other; where none came near, nobody can see it, and it does not matter.
+    """
+    worths = [
+        effective_size(*by_request(each.astype(np.float64), rows, intended_at))
+        for each in (over, near)
+        if each is not None
+    ]
+    return Evidence(len(over), int(over.sum()), min(worths))
 
 
 def by_request(values: Floats, rows: Ints, intended_at: Floats) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ independent ones that they are worth.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, floor, isfinite
+from math import ceil, floor
 
 import numpy as np
 
@@ -34,15 +34,15 @@ def latency_degradation(keys: LatencyKeys, table: Table, manifest: Manifest) -> 
     assert percent is not None
     found = measure.samples(table)
     windows = windows_of(table["intended_at"][found.rows], manifest, keys.window)
-    num_first, before, most = _first_windows(keys, windows, found.values, percent)
+    num_first, before, most, worth = _first_windows(keys, windows, found.values, percent)
     limit, rest = keys.factor * before, windows.rest(num_first)
 
     def findings() -> Iterator[Finding]:
         for window in rest:
             values = found.values[windows.samples(window, window + 1)]
             value = float(np.sort(values)[nearest_rank(percent, len(values))])
-            if value > limit and _is_rare(values > most, 1 - percent / 100, FALSE_ALARMS / 2 / len(rest)):
-                yield windows.finding(window, value if isfinite(value) else _longest(values, limit))
+            if value > limit and _is_rare(values > most, worth, 1 - percent / 100, FALSE_ALARMS / 2 / len(rest)):
+                yield windows.finding(window, value)
 
     first_s = windows.edges[num_first] - windows.edges[0]
     return Fired(
@@ -55,8 +55,11 @@ def latency_degradation(keys: LatencyKeys, table: Table, manifest: Manifest) -> 
     )
 
 
-def _first_windows(keys: LatencyKeys, windows: Windows, values: Floats, percent: float) -> tuple[int, float, float]:
-    """How many windows are the first, what the percentile was in them, and the most that it can be."""
+def _first_windows(
+    keys: LatencyKeys, windows: Windows, values: Floats, percent: float
+) -> tuple[int, float, float, float]:
+    """How many windows are the first, what the percentile was in them, the most that it can be, and what part of an independent
+    request one of theirs is worth."""
     for num_first in windows.beginnings(keys.baseline):
         found = _upper_bound(values[windows.samples(0, num_first)], percent, FALSE_ALARMS / 2)
         if found is not None:
@@ -66,14 +69,15 @@ def _first_windows(keys: LatencyKeys, windows: Windows, values: Floats, percent:
     )
 
 
-def _upper_bound(values: Floats, percent: float, chance: float) -> tuple[float, float] | None:
-    """The percentile of the sample, and the order statistic that the true one exceeds with no more than this chance. None: there
-    is none, because the sample is too small, or too many requests of it failed."""
+def _upper_bound(values: Floats, percent: float, chance: float) -> tuple[float, float, float] | None:
+    """The percentile of the sample, the order statistic that the true one exceeds with no more than this chance, and what part of
+    an independent request each is worth. None: there is none, because the sample is too small, or too many requests of it failed."""
     if not len(values):
         return None
     ordered, p = np.sort(values), percent / 100
     here = float(ordered[nearest_rank(percent, len(values))])
-    worth = floor(effective_size((values > here).astype(np.float64), np.ones(len(values))))
+    share = min(_worth(values > here), _worth(values > here / 2))
+    worth = floor(share * len(values))
     if p**worth > chance:
         return None
     few, many = 0, worth  # so many below the true percentile are not rare enough, are rare enough
@@ -81,20 +85,18 @@ def _upper_bound(values: Floats, percent: float, chance: float) -> tuple[float, 
         middle = (few + many) // 2
         few, many = (few, middle) if incomplete_beta(p, middle, worth - middle + 1) <= chance else (middle, many)
     bound = float(ordered[ceil(many / worth * len(values)) - 1])
-    return None if np.isinf(bound) else (here, bound)
+    return None if np.isinf(bound) else (here, bound, share)
 
 
-def _is_rare(over: Mask, share: float, chance: float) -> bool:
-    """Whether so many over the limit have no more than this chance where no more than this share is expected."""
+def _worth(over: Mask) -> float:
+    return effective_size(over.astype(np.float64), np.ones(len(over))) / len(over)
+
+
+def _is_rare(over: Mask, most_worth: float, share: float, chance: float) -> bool:
+    """Whether so many over the limit have no more than this chance where no more than this share is expected. Within one window
+    slow dependence cannot be seen: a request is worth no more than one of the first windows was (`most_worth`)."""
     num, num_over = len(over), float(over.sum())
     if num_over <= share * num:
         return False
-    worth = effective_size(over.astype(np.float64), np.ones(num)) / num
+    worth = min(most_worth, _worth(over))
     return incomplete_beta(share, num_over * worth, (num - num_over) * worth + 1) <= chance
-
-
-def _longest(values: Floats, limit: float) -> float:
-    """JSON has no infinity: where the percentile falls among failed requests, the longest that was answered, at the least the
-    limit."""
-    answered = values[np.isfinite(values)]
-    return max(limit, float(answered.max())) if len(answered) else limit

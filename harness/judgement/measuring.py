@@ -26,6 +26,12 @@ from harness.table import OUTCOMES, Floats, Ints, Mask, Table
 __all__ = ["BY_CHUNK", "Measure", "Samples", "Subject", "measure", "parse_measure", "subject_of"]
 
 BY_CHUNK = ("itl", "chunk_gap")  # many samples a request
+_OF_STREAMS = ("ttft", "ttft_from_send", "tpot", "first_content", "decode", "tail")  # a whole answer has none
+_SEEN_OF_ALL = (
+    "send_lag",
+    "connect",
+    "queue",
+)  # over before an answer could fail: known, or not measured, and never +∞
 _LATENCY = re.compile(r"([a-z][a-z0-9_]*)_(p\d+(?:\.\d+)?|mean|max)(\(ok\))?")
 _GOODPUT = re.compile(r"(goodput|goodput_rate)(?:\(([^()]*)\))?")
 
@@ -134,8 +140,8 @@ def _latency(name: str, metric: str, statistic: str, *, only_ok: bool) -> Measur
 
 
 def _samples(table: Table, metric: str, *, only_ok: bool) -> Samples:
-    """One value a request; those that were not ok are +∞, unless only the ok ones are asked for. Ours to answer for, and so left
-    out, are requests that our side held back or went away from."""
+    """One value a request; those that were not ok are +∞, unless only the ok ones are asked for, or the stage was over by then. Left
+    out are requests that our side held back or went away from, and those of a kind that never has the latency."""
     ok = table.is_outcome("ok")
     if metric in BY_CHUNK:
         rows = np.repeat(np.arange(len(table)), np.diff(table.gap_start))
@@ -144,9 +150,10 @@ def _samples(table: Table, metric: str, *, only_ok: bool) -> Samples:
         if metric == "chunk_gap":
             return Samples(gaps, rows)
         return Samples(np.repeat(gaps / weights, weights), np.repeat(rows, weights))
-    values = np.where(ok, latency(table, metric), np.nan if only_ok else inf)
+    seen = latency(table, metric)
+    values = np.where(ok, seen, np.nan if only_ok else seen if metric in _SEEN_OF_ALL else inf)
     counted = ~np.isnan(values) & ~_ours(table)
-    if metric.startswith("ttft"):  # who asked for a whole answer waits for no first token
+    if metric in _OF_STREAMS:  # who asked for a whole answer waits for no first token
         counted &= table.stream | ok
     rows = np.flatnonzero(counted)
     return Samples(values[rows], rows)
@@ -239,7 +246,11 @@ def _goodput(name: str, kind: str, bounds: str | None) -> Measure:
         return good_rows(subject.table, given or subject.objectives)
 
     if kind == "goodput":
-        why = "no request was sent" if given else "no request has an objective: write goodput(ttft<1s,tpot<60ms)"
+        why = (
+            "no request was sent of which these bounds are seen"
+            if given
+            else "no request has an objective: write goodput(ttft<1s,tpot<60ms)"
+        )
         return _share_of(name, "higher", rows, why)
 
     def fold(subject: Subject) -> Measured:

@@ -39,13 +39,13 @@ class StageResult(msgspec.Struct, kw_only=True):
 class Alert(msgspec.Struct, kw_only=True):
     """An alert that fired between `from_s` and `to_s`: `kind` is latency_degradation, cost_spike, capacity or error_rate.
 
-    `worst` and `limit`: seconds, USD a request, a share, a share. `fail`: whether it fails the run.
+    `worst` (None: +∞, requests that were not answered) and `limit`: seconds, USD a request, a share, a share. `fail`: whether it fails the run.
     """
 
     kind: str
     from_s: float
     to_s: float
-    worst: float
+    worst: float | None
     limit: float
     text: str
     fail: bool = False

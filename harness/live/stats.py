@@ -89,7 +89,7 @@ class LiveStats(msgspec.Struct, kw_only=True):
             for kind in record.doubt.split(","):
                 self.doubts[kind] = self.doubts.get(kind, 0) + 1
         objective = self.objectives.get(record.class_name or "") or self.objectives.get("")
-        if objective is not None and record.outcome != "left":
+        if objective is not None and record.outcome != "left" and objective.judges(stream=record.stream):
             self.num_judged += 1
             self.num_good += record_is_good(record, objective)
         if record.outcome == "ok":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, RunError, UsageError
-from harness.exports.command import FORMATS, export
+from harness.exports.command import FORMATS, export, reservation
 from harness.exports.writing import json_object, write_pieces
 from tests.exports.runs import run
 from tests.harness.builders import record
@@ -47,6 +47,13 @@ def test_a_run_without_records_is_not_a_run_of_zeros(tmp_path: Path, name: str) 
         path.unlink()
     with pytest.raises(RunError, match="has no records; there is nothing to export"):
         export(directory.path, name)
+
+
+def test_who_exports_an_invalid_run_is_told(tmp_path: Path) -> None:
+    directory = run(tmp_path / "run-1", [record(0)], num_planned=1)
+    assert reservation(directory.path) is None
+    broken = run(tmp_path / "run-2", [record(0)], num_planned=9)
+    assert "run-2 is INVALID: 8 of 9 planned requests" in (reservation(broken.path) or "")
 
 
 @pytest.mark.parametrize("name", list(FORMATS))

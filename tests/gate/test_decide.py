@@ -193,6 +193,17 @@ def test_infinite_in_the_candidate_fails_without_a_figure() -> None:
     assert result.reasons == ["ttft_p99: +∞ in 8 of 8 candidate runs, +10.0% allowed"]
 
 
+def test_of_nothing_there_is_no_part() -> None:
+    """A baseline that answered nothing is none to be as good as: the gate once passed a build that was as dead."""
+    dead = {"output_rate": [0.0] * 6, "error_rate": [1.0] * 6}
+    result = gate(by_seed("b", dead), by_seed("a", dead), Rule(measures=("output_rate", "error_rate")))
+    assert result.answer == "INCONCLUSIVE"
+    (reason,) = result.reasons
+    assert reason == "output_rate: it is 0 in 6 of 6 baseline runs: of nothing there is no part"
+    alive = {"output_rate": [90.0, 91.0, 92.0, 90.0, 91.0, 92.0], "error_rate": [0.0] * 6}
+    assert gate(by_seed("b", dead), by_seed("a", alive), Rule(measures=("output_rate", "error_rate"))).answer == "FAIL"
+
+
 def test_values_of_a_pair_stand_at_the_same_place() -> None:
     candidates, baselines = by_seed("b", {"e2e_p50(ok)": _NOISE}), by_seed("a", {"e2e_p50(ok)": _OTHER})
     result = gate(candidates, baselines[::-1], _E2E)

@@ -61,12 +61,25 @@ def test_runs_that_overlap_disturbed_each_other_unless_on_two_hosts() -> None:
     )
     elsewhere = judged("elsewhere", {}, started_wall=1020.0, ended_at=5.0, machine={"host": "b"})
     assert arrange([elsewhere], [long]).overlaps == ()
+    # A longer run on another host between them hides nothing.
+    first = judged("first", {}, started_wall=0.0, ended_at=100.0, machine={"host": "a"})
+    other = judged("other", {}, started_wall=10.0, ended_at=300.0, machine={"host": "b"})
+    second = judged("second", {}, started_wall=50.0, ended_at=100.0, machine={"host": "a"})
+    assert arrange([second, other], [first]).overlaps == (
+        "second began before first had ended: they disturbed each other",
+    )
 
 
 def test_virtual_runs_are_pairs_by_seed_or_none() -> None:
     candidates, baselines = by_seed("b", {"e2e_p50": [1, 2, 3]}), by_seed("a", {"e2e_p50": [1, 2, 3]})
     assert arrange(candidates, baselines[::-1]).pairs == ((0, 2), (1, 1), (2, 0))
-    assert arrange(candidates, baselines[:2]).pairs is None
+    fewer = arrange(candidates, baselines[:2])
+    assert (fewer.pairs, fewer.notes) == (
+        ((0, 0), (1, 1)),
+        ("1 candidate run of a seed that the other side has not: left out",),
+    )
+    others = by_seed("a", {"e2e_p50": [1, 2, 3, 4]})[2:]
+    assert arrange(candidates, others).pairs is None
     assert arrange(candidates, baselines).overlaps == ()  # they all ran at one wall time, and disturb nobody
 
 

@@ -65,6 +65,15 @@ def test_absent_is_none_and_never_zero(tmp_path: Path) -> None:
     assert found.energy_j is None
 
 
+@pytest.mark.parametrize("field", ["power_w", "energy_j"])
+def test_a_second_that_nobody_saw_counts_as_the_others_did(field: str, tmp_path: Path) -> None:
+    """500 W throughout, and the sampler was gone for the last 0.9 of 10 s: 5,000 J and not 4,550."""
+    samples = [
+        gpu(at / 10, power_w=500.0) if field == "power_w" else gpu(at / 10, energy_j=50.0 * at) for at in range(92)
+    ]
+    assert _report(tmp_path, samples).energy_j == pytest.approx(5000)
+
+
 def test_half_an_energy_is_none(tmp_path: Path) -> None:
     """One GPU of two has no power reading, or the sampler was there for half of the run: a sum would be too small."""
     both = [gpu(at, gpu="GPU-0", power_w=100.0) for at in range(11)] + [

@@ -33,14 +33,20 @@ def _records(draw: Any) -> RequestRecord:
         last_token_at=1.0 + last,
         done_at=1.0 + done,
         num_output_tokens=draw(st.none() | st.integers(0, 50)),
+        stream=draw(st.booleans()),
     )
 
 
 @given(st.lists(_records(), max_size=15), _OBJECTIVES, _OBJECTIVES)
 def test_it_counts_the_records_that_are_good(records: list[RequestRecord], chat: Objective, others: Objective) -> None:
     found = goodput(tabulate(records), {"chat": chat, "": others}, 2.0)
-    counted = [each for each in records if each.outcome != "left"]
-    good = [each for each in counted if record_is_good(each, chat if each.class_name == "chat" else others)]
+    objectives = [chat if each.class_name == "chat" else others for each in records]
+    counted = [
+        (each, objective)
+        for each, objective in zip(records, objectives, strict=True)
+        if each.outcome != "left" and (each.stream or objective.e2e_s is not None)
+    ]
+    good = [each for each, objective in counted if record_is_good(each, objective)]
     if not counted:
         assert found is None
     else:
@@ -63,3 +69,13 @@ def test_a_failure_stays_in_the_denominator_and_a_class_without_objective_is_lef
     assert (found.num, found.num_good, found.share) == (4, 1, 0.25)
     assert found.rate == pytest.approx(0.1)
     assert goodput(tabulate(records), {}, 10.0) is None
+
+
+def test_what_nobody_could_see_is_not_good() -> None:
+    """Of a whole answer neither TTFT nor TPOT is known: bounds on them alone say nothing of it, met or failed."""
+    whole: dict[str, Any] = {"stream": False, "first_token_at": None, "last_token_at": None}
+    records = [record(n, **whole, outcome="failed" if n == 3 else "ok") for n in range(10)]
+    assert goodput(tabulate(records), {"": Objective(ttft_s=1.0, tpot_s=0.06)}, 10.0) is None
+    found = goodput(tabulate(records), {"": Objective(ttft_s=1.0, e2e_s=60.0)}, 10.0)
+    assert found is not None
+    assert (found.num, found.num_good) == (10, 9)

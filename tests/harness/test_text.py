@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.judgement.slo import slo_of
 from harness.quantiles import distribution
 from harness.summary import load_run, metrics, summarize
 from harness.table import tabulate
@@ -87,6 +88,25 @@ def test_a_scenarios_own_answer_stands_after_the_verdict_and_is_kept_for_the_nex
     ]
     page = write_report(load_run(directory), summary).read_text()
     assert "capacity 8/s\n  probe &lt;1&gt;</pre>" in page
+
+
+def test_of_more_reasons_than_are_listed_the_headline_keeps_no_rest(tmp_path: Path) -> None:
+    bounds = [f"{name}_p{percent} < 9 s" for name in ("ttft", "e2e") for percent in (91, 92, 93, 94, 95, 99)]
+    slo = slo_of({"objectives": bounds}).plain()
+    summary = summarize(load_run(write_run(tmp_path / "run", [[record(number) for number in range(9)]], slo=slo)))
+    assert "and 4 more" in summary.verdict.reasons
+    headline = next(filter(None, summary_text(summary).splitlines()))
+    assert headline == "INCONCLUSIVE: 12 of 12 objectives and budgets can neither be called met nor broken yet"
+
+
+def test_first_tokens_by_cache_are_counted_by_those_that_have_one(tmp_path: Path) -> None:
+    whole = {"stream": False, "first_token_at": None, "last_token_at": None, "token_gaps_s": None, "chunk_tokens": None}
+    records = [record(n, cache_outcome="hit" if n < 40 else "miss") for n in range(80)]
+    records += [record(80 + n, cache_outcome="miss", **whole) for n in range(7)]
+    text = summary_text(summarize(load_run(write_run(tmp_path / "run", [records]))))
+    (line,) = [each for each in text.splitlines() if "by cache" in each]
+    assert "ms (40)" in line
+    assert "(47)" not in line
 
 
 def test_sentences_fit_the_terminal_and_lose_no_word(tmp_path: Path) -> None:

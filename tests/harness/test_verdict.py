@@ -87,3 +87,16 @@ def test_exit_codes_are_those_of_the_command_line() -> None:
 def test_verdict(state: str, outcomes: dict[str, int], answer: str, code: int, words: list[str]) -> None:
     verdict = judge_run(_instrument(state, ["why", "and why"]), outcomes)
     assert (verdict.answer, verdict.exit_code, verdict.reasons) == (answer, code, words)
+
+
+def test_a_verdict_after_a_warm_up_speaks_of_what_came_after_it() -> None:
+    instrument = _instrument("VALID", [])
+    assert judge_run(instrument, _outcomes(ok=5), after_warmup=True).reasons == [
+        "every request that was sent after the warm-up was answered or throttled"
+    ]
+    assert judge_run(instrument, _outcomes(ok=5, failed=1), after_warmup=True).reasons == [
+        "1 of 6 requests failed after the warm-up"
+    ]
+    nothing = judge_run(instrument, _outcomes(), after_warmup=True)
+    assert (nothing.answer, nothing.exit_code) == ("INCONCLUSIVE", 3)
+    assert nothing.reasons == ["no request was sent after the warm-up"]

@@ -22,6 +22,7 @@ from harness.records import RequestRecord
 from harness.store import RunDirectory
 from harness.streams import stream
 from harness.table import Floats, tabulate
+from reports.compare_page import render_comparison
 from tests.harness.builders import bare_record, manifest, record, write_run
 
 NUM = 800
@@ -98,6 +99,23 @@ def test_a_share_changes_by_points(comparison: Comparison) -> None:
     assert found.value == pytest.approx(40 / 840)
     assert found.tone == "worse"
     assert (found.low, found.high) == pytest.approx(stats.binom.ppf([0.025, 0.975], 840, 40 / 840) / 840, abs=0.002)
+
+
+def test_all_that_failed_against_none_is_worse(tmp_path: Path) -> None:
+    """No resample of either differs from the other, and yet nobody would call them alike."""
+    failed = [
+        bare_record(number, intended_at=number * 0.1, sent_at=number * 0.1, outcome="failed", error_kind="http_500")
+        for number in range(NUM)
+    ]
+    broken = write_run(tmp_path / "b", [failed], run_id="b", seed=1, duration_s=80.0).path
+    found = compared([run(tmp_path / "a", 1), broken], measures=("error_rate", "ttft_p99"))
+    errors, ttft = row(found, "error_rate"), row(found, "ttft_p99")
+    assert errors.deltas[1] is not None
+    assert (errors.deltas[1].tone, errors.deltas[1].value) == ("worse", 1.0)
+    assert ttft.measured[1].infinite
+    page = render_comparison(found)
+    assert "no measure differs" not in page
+    assert "B against A: worse in error_rate, ttft_p99" in page
 
 
 def test_what_has_no_interval_is_not_called_worse(comparison: Comparison) -> None:
@@ -177,6 +195,19 @@ def test_a_cost_for_each_good_request_varies_with_how_many_are_good() -> None:
     assert found is not None
     assert float(found.std()) == pytest.approx(float(expected.std()), rel=0.1)
     assert float(np.median(found)) == pytest.approx(float(np.median(expected)), rel=0.01)
+
+
+def test_a_good_request_is_paid_for_by_classes_that_can_be_good() -> None:
+    """As the value is: beside batch jobs that nobody judges, at ten times the cost, the resamples lie around a cent."""
+    records = [
+        record(number, class_name="chat" if number % 2 else "batch", cost_usd=0.01 if number % 2 else 0.1)
+        for number in range(400)
+    ]
+    one = Subject(tabulate(records), 80.0, {"chat": parse_objective("ttft<1s")})
+    found = resampled(parse_measure("cost_per_good"), one, stream(0, "d"))
+    assert found is not None
+    assert np.quantile(found, [0.0, 1.0]) == pytest.approx([0.01, 0.01])
+    assert parse_measure("cost_per_good").of(one).value == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(

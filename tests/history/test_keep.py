@@ -17,6 +17,7 @@ from harness.history.keep import keep
 from harness.store import RunDirectory
 from harness.summary import load_run, summarize
 from tests.harness.builders import manifest, record, write_run
+from tests.history.past import facts
 
 
 def folded(path: Path, **fields: Any) -> RunDirectory:
@@ -130,6 +131,18 @@ def test_runs_of_the_same_seeds_are_chosen_where_they_are_there(history: Path) -
     assert [path.name for path in choose(history, tonight(), 3, seeds=[3, 0, 1])] == ["night-3", "night-0", "night-1"]
     assert [path.name for path in choose(history, tonight(), 3, seeds=[3, 0, 9])] == ["night-3", "night-4", "night-5"]
     assert [path.name for path in choose(history, tonight(), 2, seeds=[3, 3])] == ["night-4", "night-5"]
+
+
+def test_what_was_broken_is_no_baseline(history: Path) -> None:
+    """One is INVALID, in one nothing was answered: the nights before them are what tonight has to be as good as."""
+    for name, fields in (("night-5", {"state": "INVALID"}), ("night-4", {}), ("night-3", {})):
+        said = facts(name, {"error_rate": 1.0 if name == "night-4" else 0.2}, **fields)
+        (history / name / "facts.json").write_bytes(msgspec.json.encode(said))
+    assert [path.name for path in choose(history, tonight(), 2)] == ["night-2", "night-3"]
+    said = facts("night-6", {"error_rate": 1.0})
+    (history / "night-6" / "facts.json").write_bytes(msgspec.json.encode(said))
+    with pytest.raises(UsageError, match="each is INVALID, or none of its requests was answered"):
+        choose(history, tonight(duration_s=20.0), 1)
 
 
 def test_a_run_is_no_baseline_of_itself(history: Path) -> None:

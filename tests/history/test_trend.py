@@ -213,8 +213,34 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         trend_of(tmp_path)
     with pytest.raises(RunError, match="is not a directory"):
         trend_of(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="--fail-on-change 0: must be a number of nights"):
-        run_trend(tmp_path, fail_on_change=0)
+    for number in (0, 1):  # what began in the last night nobody can tell from an outlier: 1 would never fail
+        with pytest.raises(UsageError, match=f"--fail-on-change {number}: must be a number of nights, 2 or more"):
+            run_trend(tmp_path, fail_on_change=number)
+
+
+def test_series_that_are_too_short_to_be_judged_do_not_hide_a_change(tmp_path: Path) -> None:
+    draw = stream(1, "noise")
+    for night in range(30):
+        write_past(tmp_path, past(night, {TTFT: (0.4 if night >= 20 else 0.2) * float(draw.normal(1, 0.02))}))
+    for other in range(200):
+        write_past(tmp_path, past(100 + other, {TTFT: 0.2}, scenario=f"other-{other}"))
+    trend = trend_of(tmp_path)
+    assert trend.num_series > 200
+    assert [change.at for _, _, change in trend.alarms(15)] == [20]
+
+
+def test_one_change_among_many_quiet_series_is_an_alarm(tmp_path: Path) -> None:
+    draw = stream(2, "noise")
+    for night in range(20):
+        for other in range(200):
+            level = 0.4 if night >= 12 and other == 7 else 0.2
+            write_past(
+                tmp_path,
+                past(night, {TTFT: level * float(draw.normal(1, 0.02))}, seed=other, scenario=f"s{other}"),
+            )
+    assert [(group.title.split(" · ")[0], change.at) for group, _, change in trend_of(tmp_path).alarms(20)] == [
+        ("s7", 12)
+    ]
 
 
 def test_few_nights_are_shown_and_not_judged(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_requests_that_fail_take_for_ever_and_the_alert_is_still_json() -> None:
     ok = ~(_between(at, 90, 120) & (stream(2, "ok").random(len(at)) < 0.3))
     (found,) = alerts(_slo(_LATENCY), table(at, ttft=np.full(len(at), 0.1), ok=ok), _RUN)
     assert (found.from_s, found.to_s) == (90.0, 120.0)
-    assert found.worst == found.limit == pytest.approx(0.15)  # the longest that was answered was below it
+    assert found.worst is None  # and in JSON there is no infinity
+    assert found.limit == pytest.approx(0.15)
+    assert found.text.startswith("ttft_p95 rose to +∞; it was 100 ms in the first ")
     assert msgspec.json.decode(msgspec.json.encode(found), type=Alert) == found
     assert (
         alerts(_slo(_LATENCY | {"measure": "ttft_p95(ok)"}), table(at, ttft=np.full(len(at), 0.1), ok=ok), _RUN) == []
@@ -233,6 +235,34 @@ def test_gpus_and_kv_caches_by_their_samples() -> None:
     found = alerts(slo, tabulate([record()]), _RUN, samples)
     assert [(each.from_s, each.to_s, each.worst) for each in found] == [(10.0, 20.0, 0.99), (90.0, 99.0, 0.99)]
     assert [each.text.split(":")[0] for each in found] == ["GPU GPU-a", "KV cache of m"]
+
+
+def test_equal_instances_of_two_gpus_and_two_servers_of_one_model_are_apart() -> None:
+    samples: list[GpuSample | ServerSample] = []
+    for at in range(60):
+        samples += [
+            GpuSample(at=float(at), gpu=f"GPU-{name}", mig="1g.10gb", utilization=1.0 if name == "a" else 0.1)
+            for name in "ab"
+        ]
+        samples += [
+            ServerSample(at=float(at), model="m", source=f"http://{name}", kv_cache_usage=1.0 if name == "b" else 0.1)
+            for name in "ab"
+        ]
+    slo = _slo({"kind": "capacity", "gpu": "95 %", "kv_cache": "90 %", "window": "5s"})
+    found = alerts(slo, tabulate([record()]), _RUN, samples)
+    assert sorted((each.text.split(": ")[0], each.from_s, each.to_s) for each in found) == [
+        ("GPU GPU-a, MIG 1g.10gb", 0.0, 59.0),
+        ("KV cache of m at http://b", 0.0, 59.0),
+    ]
+
+
+def test_a_bound_that_cannot_be_watched_hides_no_other() -> None:
+    samples = [ServerSample(at=float(at), model="m", kv_cache_usage=1.0) for at in range(60)]
+    slo = _slo({"kind": "capacity", "in_flight": "80 %", "kv_cache": "90 %", "fail": True})
+    found = watch(slo, tabulate([record()]), manifest(duration_s=180.0, max_in_flight=None), samples)
+    assert [each.text.split(":")[0] for each in found.alerts] == ["KV cache of m"]
+    (not_watched,) = found.not_watched
+    assert "had no cap" in not_watched.why
 
 
 # -- what cannot be watched ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 
 from harness.judgement.dependence import autocorrelation_time, effective_size, variance_of_mean
 from harness.judgement.early_stopping import weigh
+from harness.judgement.evidence import evidence
 from harness.streams import stream
 from harness.table import Floats
 
@@ -85,3 +86,37 @@ def test_exactly_at_the_bound_of_a_queue_the_answer_is_rarely_wrong(
             wrong[name][1] += claim == "refuted"
     assert max(wrong["as they are"]) <= most * 200
     assert wrong["as independent"][0] > 0.2 * 200
+
+
+@pytest.mark.parametrize(
+    ("load", "p", "num"),
+    [
+        (0.5, 0.99, 3000),
+        (0.8, 0.95, 3000),
+        (0.8, 0.99, 3000),
+        (0.8, 0.99, 10_000),
+        (0.9, 0.95, 3000),
+        (0.9, 0.99, 3000),
+    ],
+)
+def test_a_run_that_saw_no_burst_is_not_sure(load: float, p: float, num: int) -> None:
+    """Where few or none were over the limit, those that came near it show how requests resemble each other. Without them up to
+    0.73 of these runs PASS, and the limit is exactly their percentile."""
+    limit = -np.log(1 - p) / (1 - load)
+    wrong = {"near": [0, 0], "alone": [0, 0]}
+    for seed in range(200):
+        times, rows = _times_in_queue(num, load, seed), np.arange(num)
+        for name, near in (("near", times > limit / 2), ("alone", None)):
+            claim = evidence(times > limit, rows, rows.astype(float), near).claim(p)
+            wrong[name][0] += claim == "proven"
+            wrong[name][1] += claim == "refuted"
+    assert max(wrong["near"]) <= 0.14 * 200  # of 800 runs up to 10 % are, at 80 % and 90 % load and p95
+    assert wrong["alone"][0] > 0.10 * 200
+
+
+def test_who_stays_far_from_the_limit_needs_not_be_independent() -> None:
+    """Latency that follows a rate which follows the day, at most a third of the limit: 400 requests prove a p99."""
+    at = np.arange(400.0)
+    values = 0.2 + 0.1 * np.sin(at / 50)
+    found = evidence(values > 1.0, np.arange(400), at, values > 0.5)
+    assert (found.effective, found.claim(0.99)) == (400, "proven")

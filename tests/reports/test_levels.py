@@ -77,6 +77,12 @@ def test_phases_that_alternate_are_no_levels() -> None:
 
 def test_windows_lie_within_the_time_that_was_to_be_loaded() -> None:
     table = tabulate(record(n, intended_at=n / 2) for n in range(50))
-    found = windows(table, Buckets(0.0, 5.0, 6), 25.0)
+    found = windows(table, Buckets(0.0, 5.0, 6), 0.0, 25.0)
     assert [level.rate for level in found] == [2.0] * 5
     assert [level.num for level in found] == [10] * 5
+
+
+def test_a_window_that_the_warm_up_cuts_is_no_level() -> None:
+    table = tabulate(record(n, intended_at=7.0 + n / 2) for n in range(36))
+    found = windows(table, Buckets(0.0, 5.0, 6), 7.0, 25.0)
+    assert [(level.name, level.rate) for level in found] == [("10 s", 2.0), ("15 s", 2.0), ("20 s", 2.0)]
