@@ -95,7 +95,7 @@ def _trend(
     measure: _Measures = None,
     fail_on_change: Annotated[
         int | None,
-        typer.Option(help="Exit code 1 when it got worse within so many last nights.", metavar="NIGHTS"),
+        typer.Option(help="Exit code 1 when it got worse within so many last nights, 2 or more.", metavar="NIGHTS"),
     ] = None,
 ) -> None:
     """Runs over nights: where the series changed, by how much, and between which commits."""
