@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import RunError, UsageError
 from harness.gate.facts import FACTS_FILE, read_facts
 from harness.history.series import apart, runs_below
 from harness.store import Manifest, RunDirectory, open_run
@@ -47,8 +47,8 @@ def choose(
     there = [(found, run.path) for found, run in alike if _is_good_enough(run)]
     if not there:
         raise UsageError(
-            f"{history}: none of the {len(alike)} runs that {manifest.run_id} can be compared with will do: each is INVALID, or none of its "
-            "requests was answered"
+            f"{history}: none of the {len(alike)} runs that {manifest.run_id} can be compared with will do: each is INVALID or broken, or none of "
+            "its requests was answered"
         )
     there.sort(key=lambda each: (each[0].started_wall, each[0].run_id))
     newest = {found.seed: path for found, path in there}
@@ -61,7 +61,10 @@ def _is_good_enough(run: RunDirectory) -> bool:
     """Whether there is something to be as good as. Of a run that was never judged nobody knows yet; the gate will."""
     if not (run.path / FACTS_FILE).exists():
         return True
-    facts = read_facts(run)
+    try:
+        facts = read_facts(run)
+    except RunError:
+        return False
     errors = facts.measures.get("error_rate")
     return facts.state != "INVALID" and (errors is None or errors.value != 1)
 

@@ -145,13 +145,9 @@ def _delta(reference: Measured, other: Measured, tries: Floats | None, again: Fl
 
 def _apart(reference: Measured, other: Measured) -> bool:
     """Of shares: that their own intervals are. None of 600 against all of 600 has no spread that resampling could show."""
-    if reference.unit != "share" or None in (reference.low, reference.high, other.low, other.high):
+    if reference.low is None or reference.high is None or other.low is None or other.high is None:
         return False
-    assert reference.low is not None
-    assert reference.high is not None
-    assert other.low is not None
-    assert other.high is not None
-    return other.low > reference.high or other.high < reference.low
+    return reference.unit == "share" and (other.low > reference.high or other.high < reference.low)
 
 
 def _change(reference: Floats, other: Floats, unit: Unit) -> Floats:

@@ -27,11 +27,8 @@ __all__ = ["BY_CHUNK", "Measure", "Samples", "Subject", "measure", "parse_measur
 
 BY_CHUNK = ("itl", "chunk_gap")  # many samples a request
 _OF_STREAMS = ("ttft", "ttft_from_send", "tpot", "first_content", "decode", "tail")  # a whole answer has none
-_SEEN_OF_ALL = (
-    "send_lag",
-    "connect",
-    "queue",
-)  # over before an answer could fail: known, or not measured, and never +∞
+# Over before an answer could fail: known, or not measured, and never +∞.
+_SEEN_OF_ALL = ("send_lag", "connect", "queue")
 _LATENCY = re.compile(r"([a-z][a-z0-9_]*)_(p\d+(?:\.\d+)?|mean|max)(\(ok\))?")
 _GOODPUT = re.compile(r"(goodput|goodput_rate)(?:\(([^()]*)\))?")
 

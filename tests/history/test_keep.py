@@ -141,8 +141,10 @@ def test_what_was_broken_is_no_baseline(history: Path) -> None:
     assert [path.name for path in choose(history, tonight(), 2)] == ["night-2", "night-3"]
     said = facts("night-6", {"error_rate": 1.0})
     (history / "night-6" / "facts.json").write_bytes(msgspec.json.encode(said))
-    with pytest.raises(UsageError, match="each is INVALID, or none of its requests was answered"):
+    with pytest.raises(UsageError, match="each is INVALID or broken, or none of its requests was answered"):
         choose(history, tonight(duration_s=20.0), 1)
+    (history / "night-3" / "facts.json").write_text("{}")
+    assert [path.name for path in choose(history, tonight(), 2)] == ["night-1", "night-2"]
 
 
 def test_a_run_is_no_baseline_of_itself(history: Path) -> None:
