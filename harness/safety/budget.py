@@ -7,6 +7,7 @@ itself fit into the budget. At its end the most is replaced by what it did cost.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from math import ceil, floor
 
 from harness.records import RequestRecord
@@ -26,7 +27,7 @@ class Budget:
 
     def __init__(self, limit_usd: float, most: Callable[[RequestRecord], float | None], *, num_shares: int = 1) -> None:
         self._limit_usd, self._num_shares = limit_usd, num_shares
-        self._limit = floor(limit_usd * _PICO) // num_shares
+        self._limit = floor(_pico(limit_usd)) // num_shares
         self._most = most
         self._spent = 0
         self._reserved: dict[str, int] = {}
@@ -59,7 +60,7 @@ class Budget:
                 f"nobody can say what this request costs at most: {record.model!r} has no price, or the answer no limit "
                 "(plan its length, or give the model max_output in the price file)"
             )
-        units = ceil(most * _PICO)
+        units = ceil(_pico(most))
         self._cheapest = units if self._cheapest is None else min(self._cheapest, units)
         if self._spent + self._total_reserved + units > self._limit:
             return "budget", (
@@ -78,9 +79,14 @@ class Budget:
         if record.sent_at is None:  # another guard held it back, or it was broken off before it began
             return
         self._num_ended += 1
-        self._spent += reserved if record.cost_usd is None else ceil(record.cost_usd * _PICO)
+        self._spent += reserved if record.cost_usd is None else ceil(_pico(record.cost_usd))
 
     @property
     def _name(self) -> str:
         share = "" if self._num_shares == 1 else f"this process's share, 1 of {self._num_shares}, of "
         return f"{share}the budget of ${self._limit_usd:g}"
+
+
+def _pico(usd: float) -> Decimal:
+    """Of a price as it is written: 1.07 is 1.07 and not a little more, which three requests that just fit would exceed."""
+    return Decimal(repr(float(usd))) * _PICO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.records import RequestRecord
@@ -27,6 +27,7 @@ def _ended(record: RequestRecord, cost_usd: float | None) -> RequestRecord:
 
 
 @LAW
+@example(limit_cents=176, steps=[(1, 0.0, 0, False), (68, 0.0, 0, False), (107, 0.0, 0, False)])
 @given(
     limit_cents=st.integers(1, 500),
     steps=st.lists(st.tuples(st.integers(1, 200), st.floats(0, 1), st.integers(0, 30), st.booleans()), max_size=60),
@@ -49,7 +50,7 @@ def test_spent_and_under_way_never_exceed_the_budget_and_nothing_that_fits_is_re
             record, cost, most = flying.pop(which)
             guard.ended(_ended(record, cost))
             # What it cost, rounded up to the unit of account; the most, where nobody knows.
-            bill += most if cost is None else Fraction(-(-Fraction(cost) * 10**12 // 1), 10**10)
+            bill += most if cost is None else Fraction(-(-Fraction(repr(cost)) * 10**12 // 1), 10**10)
         assert guard.spent_usd + guard.reserved_usd <= limit_cents / 100 + 1e-12
     for record, cost, _ in flying:
         guard.ended(_ended(record, cost))
