@@ -15,6 +15,7 @@ from harness.exports.otel import otlp_metrics
 from harness.exports.rows import write_csv, write_parquet
 from harness.exports.vllm import vllm_result
 from harness.exports.writing import write_pieces
+from harness.gate.facts import facts_of, fresh_facts
 from harness.store import RunDirectory, open_run
 from harness.summary import load_run
 
@@ -41,8 +42,9 @@ def export(run_path: Path, format: str, out: Path | None = None) -> Path:  # noq
 
 def reservation(run_path: Path) -> str | None:
     """Why what is exported is not to be believed; None: nothing speaks against it. No format has a place for it."""
-    instrument = load_run(open_run(run_path)).instrument
-    return f"{run_path} is INVALID: {'; '.join(instrument.reasons)}" if instrument.state == "INVALID" else None
+    directory = open_run(run_path)
+    facts = fresh_facts(directory, ()) or facts_of(load_run(directory), ())
+    return f"{run_path} is INVALID: {'; '.join(facts.reasons)}" if facts.state == "INVALID" else None
 
 
 def _check(target: Path, directory: RunDirectory) -> None:

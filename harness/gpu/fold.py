@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from harness.gpu.averages import increase, integral
 from harness.gpu.axis import Readings
+from harness.gpu.grouping import by_gpu, by_model, column
 from harness.gpu.nvml import NAME as NVML
 from harness.gpu.samples import GAUGES, GpuReport, GpuSample, GpuSeries, ServerSample
 from harness.table import Floats, Table
@@ -31,10 +28,12 @@ def gpu_report(readings: Readings, table: Table) -> GpuReport:
         return GpuReport(source=None, why_not="no request was sent", notes=_notes(readings))
     begin, end = window
     longest_gap_s = max(_LONGEST_GAP_S, 3 * readings.file.header.every_s)
-    gpus = [_series(samples, begin, end, longest_gap_s) for samples in _by_gpu(readings.gpus).values()]
+    gpus = [_series(samples, begin, end, longest_gap_s) for samples in by_gpu(readings.gpus).values()]
     gpus = [series for series in gpus if series.num_samples or series.mean]
     unmetered = _without_energy(gpus)
-    servers = {model: _server(samples, begin, end, longest_gap_s) for model, samples in _by_model(readings).items()}
+    servers = {
+        model: _server(samples, begin, end, longest_gap_s) for model, samples in by_model(readings.servers).items()
+    }
     notes = _notes(readings)
     if gpus and 0 < len(unmetered) < len({series.gpu for series in gpus}):
         notes.append(f"energy is not stated: it was not measured of {', '.join(unmetered)} over the whole run")
@@ -43,7 +42,7 @@ def gpu_report(readings: Readings, table: Table) -> GpuReport:
         why_not=None if gpus else _why_not(readings),
         simulated=any(sample.simulated for sample in readings.gpus),
         gpus=gpus,
-        energy_j=None if unmetered or not gpus else sum(_energy_by_gpu(gpus).values()),
+        energy_j=None if unmetered or not gpus else sum(_energyby_gpu(gpus).values()),
         servers={model: figures for model, figures in servers.items() if figures},
         window_s=end - begin,
         aligned_by=readings.aligned_by,
@@ -62,21 +61,12 @@ def _window(table: Table) -> tuple[float, float] | None:
 # -- one GPU -------------------------------------------------------------------------------------------
 
 
-def _by_gpu(samples: list[GpuSample]) -> dict[tuple[str, str], list[GpuSample]]:
-    """In order of the GPUs, each with its instances after it."""
-    found: dict[tuple[str, str], list[GpuSample]] = defaultdict(list)
-    for sample in samples:
-        found[sample.gpu, sample.mig or ""].append(sample)
-    order = {gpu: number for number, gpu in enumerate(dict.fromkeys(sample.gpu for sample in samples))}
-    return dict(sorted(found.items(), key=lambda entry: (order[entry[0][0]], entry[0][1])))
-
-
 def _series(samples: list[GpuSample], begin: float, end: float, longest_gap_s: float) -> GpuSeries:
     mean: dict[str, float] = {}
     maximum: dict[str, float] = {}
     covered_s = 0.0
     for field in GAUGES:
-        at, values = _column(samples, field)
+        at, values = column(samples, field)
         average, seconds, most = _gauge(at, values, begin, end, longest_gap_s)
         if average is not None:
             mean[field] = average
@@ -95,19 +85,6 @@ def _series(samples: list[GpuSample], begin: float, end: float, longest_gap_s: f
     )
 
 
-def _column(samples: Sequence[GpuSample | ServerSample], field: str) -> tuple[Floats, Floats]:
-    """Instants and values of one field. Where two sources give it, those of the one that gives more of it: their clocks,
-    averages and counters differ, and going to and fro between them would be neither."""
-    by_source: dict[str | None, list[tuple[float, float]]] = defaultdict(list)
-    for sample in samples:
-        value: Any = getattr(sample, field)
-        if value is not None:
-            by_source[sample.source].append((sample.at, value))
-    best = max(by_source.values(), key=len, default=[])
-    pairs = np.array(best, dtype=np.float64).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
-
-
 def _gauge(
     at: Floats, values: Floats, begin: float, end: float, longest_gap_s: float
 ) -> tuple[float | None, float, float | None]:
@@ -124,15 +101,15 @@ def _gauge(
 def _energy(samples: list[GpuSample], begin: float, end: float, longest_gap_s: float) -> float | None:
     """Joules, by the counter, or where there is none as the integral of the power; None where either saw too little. What was not
     seen counts as the mean of what was."""
-    counter = increase(*_column(samples, "energy_j"), begin, end)
-    power = integral(*_column(samples, "power_w"), begin, end, longest_gap_s)
+    counter = increase(*column(samples, "energy_j"), begin, end)
+    power = integral(*column(samples, "power_w"), begin, end, longest_gap_s)
     for amount in (counter, power):
         if amount.covered_s > 0 and amount.covered_s >= _WHOLE * (end - begin):
             return amount.total * (end - begin) / amount.covered_s
     return None
 
 
-def _energy_by_gpu(gpus: list[GpuSeries]) -> dict[str, float]:
+def _energyby_gpu(gpus: list[GpuSeries]) -> dict[str, float]:
     """Each GPU once: its own figure, or what an exporter says of it under each of its instances."""
     found: dict[str, float] = {}
     for series in gpus:  # a GPU stands before its instances
@@ -142,33 +119,21 @@ def _energy_by_gpu(gpus: list[GpuSeries]) -> dict[str, float]:
 
 
 def _without_energy(gpus: list[GpuSeries]) -> list[str]:
-    known = _energy_by_gpu(gpus)
+    known = _energyby_gpu(gpus)
     return list(dict.fromkeys(series.gpu for series in gpus if series.gpu not in known))
 
 
 # -- servers -------------------------------------------------------------------------------------------
 
 
-def _by_model(readings: Readings) -> dict[str, list[ServerSample]]:
-    """By model; where two servers serve one, each by its page as well."""
-    pages = defaultdict(set)
-    for sample in readings.servers:
-        pages[sample.model].add(sample.source)
-    found: dict[str, list[ServerSample]] = defaultdict(list)
-    for sample in readings.servers:
-        name = sample.model or "*"
-        found[name if len(pages[sample.model]) == 1 else f"{name} at {sample.source}"].append(sample)
-    return found
-
-
 def _server(samples: list[ServerSample], begin: float, end: float, longest_gap_s: float) -> dict[str, float]:
     figures: dict[str, float] = {}
     for field in _SERVER_GAUGES:
-        average, _, most = _gauge(*_column(samples, field), begin, end, longest_gap_s)
+        average, _, most = _gauge(*column(samples, field), begin, end, longest_gap_s)
         figures |= {} if average is None else {f"{field}_mean": average}
         figures |= {} if most is None else {f"{field}_max": most}
     for field in _SERVER_COUNTERS:
-        at, values = _column(samples, field)
+        at, values = column(samples, field)
         first, last = _outer(at, begin, end)
         if last > first:
             figures[field] = increase(at[first : last + 1], values[first : last + 1], at[first], at[last]).total

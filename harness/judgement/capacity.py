@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from harness.gpu.grouping import by_gpu, by_model, column
 from harness.gpu.samples import GpuSample, ServerSample
 from harness.judgement.windows import Finding
 from harness.store import Manifest
@@ -32,29 +32,17 @@ def in_flight(table: Table, manifest: Manifest) -> Series | None:
 
 def series_of(samples: Sequence[GpuSample | ServerSample], what: str) -> dict[str, Series]:
     """By GPU its utilization, or by model the share of its KV blocks in use (`what`: gpu, kv_cache), where they were measured."""
-    points: dict[str, dict[str | None, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
-    for sample in samples:
-        if what == "gpu" and isinstance(sample, GpuSample) and sample.utilization is not None:
-            name = f"GPU {sample.gpu}" if sample.mig is None else f"GPU {sample.gpu}, MIG {sample.mig}"
-            points[name][sample.source].append((sample.at, sample.utilization))
-        if what == "kv_cache" and isinstance(sample, ServerSample) and sample.kv_cache_usage is not None:
-            name = f"KV cache of {sample.model or 'the server'}"
-            points[name][sample.source].append((sample.at, sample.kv_cache_usage))
     found: dict[str, Series] = {}
-    for name, by_source in points.items():
-        if what == "gpu":  # one GPU, watched twice: who says more
-            found[name] = _series(max(by_source.values(), key=len))
-        else:  # each page is another server
-            found |= {
-                name if len(by_source) == 1 else f"{name} at {source}": _series(each)
-                for source, each in by_source.items()
-            }
-    return found
-
-
-def _series(points: list[tuple[float, float]]) -> Series:
-    points = sorted(points)
-    return np.array([at for at, _ in points]), np.array([share for _, share in points])
+    if what == "gpu":
+        gpus = by_gpu([sample for sample in samples if isinstance(sample, GpuSample)])
+        for (gpu, mig), of_gpu in gpus.items():
+            found[f"GPU {gpu}, MIG {mig}" if mig else f"GPU {gpu}"] = column(of_gpu, "utilization")
+    else:
+        servers = by_model([sample for sample in samples if isinstance(sample, ServerSample)])
+        for name, of_server in servers.items():
+            named = name if of_server[0].model else f"the server{name.removeprefix('*')}"
+            found[f"KV cache of {named}"] = column(of_server, "kv_cache_usage")
+    return {name: series for name, series in found.items() if len(series[0])}
 
 
 def since(series: Series, begin: float) -> Series:

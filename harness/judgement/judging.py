@@ -2,7 +2,7 @@
 
 Each answer by itself is meant to be wrong in at most 5 % of the runs of a system that is exactly at its bound. Percentiles and shares
 by exact binomial tests (`early_stopping`), means by Student's statistic, corrected for skewness (`means`: of 100 values as skew as a
-lognormal of sigma 1, wrong in 6 %, of sigma 2 in 14 %), both with as many samples as the run's dependent ones are worth
+lognormal of sigma 1, wrong in 6 %, of sigma 2 in 15 %), both with as many samples as the run's dependent ones are worth
 (`dependence`; behind a queue wrong in up to 10 %, tests/judgement/test_dependence.py). What a run knows exactly, like its cost, its rate or its worst, is compared.
 A bound that only "none" or "all" can meet (`error_rate <= 0 %`) speaks of the requests of this run, not of those to come.
 """

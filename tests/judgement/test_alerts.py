@@ -248,11 +248,13 @@ def test_equal_instances_of_two_gpus_and_two_servers_of_one_model_are_apart() ->
             ServerSample(at=float(at), model="m", source=f"http://{name}", kv_cache_usage=1.0 if name == "b" else 0.1)
             for name in "ab"
         ]
+    samples += [ServerSample(at=float(at), model=None, source="http://c", kv_cache_usage=1.0) for at in range(60)]
     slo = _slo({"kind": "capacity", "gpu": "95 %", "kv_cache": "90 %", "window": "5s"})
     found = alerts(slo, tabulate([record()]), _RUN, samples)
     assert sorted((each.text.split(": ")[0], each.from_s, each.to_s) for each in found) == [
         ("GPU GPU-a, MIG 1g.10gb", 0.0, 59.0),
         ("KV cache of m at http://b", 0.0, 59.0),
+        ("KV cache of the server", 0.0, 59.0),
     ]
 
 
